@@ -1,0 +1,72 @@
+"""What a run was asked to do: one frozen dataclass, made once from the command line. Imports only errors.
+
+Functions never take the whole of it; each takes what it uses. ``result_key`` hashes exactly the settings that
+can change a result, so that results of different settings never mix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+DEFAULT_ATLAS = "CIT168"
+
+#: Settings that change how fast or how loudly, never what.
+_NOT_IN_RESULTS = frozenset(
+    {
+        "bids_dir", "output_dir", "work_dir", "participant_labels", "session_labels", "bids_filter_file",
+        "n_procs", "omp_n_threads", "mem_gb", "nipype_plugin_file", "stop_on_first_crash",
+        "skip_bids_validation", "verbosity", "debug", "force", "strict",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one run of the first level."""
+
+    bids_dir: Path
+    output_dir: Path
+    work_dir: Path
+    participant_labels: tuple[str, ...] = ()
+    session_labels: tuple[str, ...] = ()
+    bids_filter_file: Path | None = None
+    derivatives: tuple[Path, ...] = ()
+    n_procs: int = 1
+    omp_n_threads: int = 1
+    mem_gb: float | None = None
+    nipype_plugin_file: Path | None = None
+    random_seed: int = 20140
+    stop_on_first_crash: bool = False
+    skip_bids_validation: bool = False
+    sloppy: bool = False
+    fit_method: str = "nonlinear"
+    field_gradient: str = "report"
+    denoise: str = "none"
+    atlases: tuple[str, ...] = (DEFAULT_ATLAS,)
+    segmentation: str | None = None
+    lesions: str | None = None
+    brain_mask: str | None = None
+    maps: tuple[str, ...] = ()
+    iron_calibration: str | None = None
+    fit_only: bool = False
+    assume_orientation: bool = False
+    strict: bool = False
+    force: bool = False
+    verbosity: int = 0
+    debug: bool = False
+    extra: dict[str, str] = field(default_factory=dict)
+
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that can change a result, as plain JSON values."""
+        kept = {key: value for key, value in asdict(self).items() if key not in _NOT_IN_RESULTS}
+        return json.loads(json.dumps(kept, default=str))  # type: ignore[no-any-return]
+
+    @property
+    def result_key(self) -> str:
+        """SHA-256 over `result_settings`: equal keys mean results that may stand side by side."""
+        text = json.dumps(self.result_settings(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
