@@ -1,0 +1,50 @@
+# What a newcomer types: `make demo`, `make test`. Everything that these need beyond git, Python and make,
+# they install into .venv from the hash-locked requirements.
+
+SHELL := /bin/sh
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= demo
+PYTEST_WORKERS ?= 2
+# one thread a worker: the suite runs as many workers as there are cores
+TEST_ENV := ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg
+
+.PHONY: help demo test test-wheel lint faults bench docs lock install clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed  ## the environment in .venv
+
+$(VENV)/.installed: requirements-dev.lock pyproject.toml scripts/find-python
+	@python=$$(scripts/find-python) && echo "Installing into $(VENV) with $$python" && "$$python" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(VENV)/.installed  ## two synthetic participants from images to regional R2* (about 4 minutes)
+	BIN=$(BIN) DEMO=$(DEMO) scripts/demo
+
+test: $(VENV)/.installed  ## all tests but the long suites
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+test-wheel: $(VENV)/.installed  ## the quick tests and the doctests against the built wheel
+	BIN=$(BIN) scripts/test-wheel
+
+lint: $(VENV)/.installed  ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+faults: $(VENV)/.installed  ## the whole battery of faults (long)
+	$(TEST_ENV) $(BIN)/python -m pytest -m faults $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed  ## benchmarks: ratios measured side by side (long)
+	$(BIN)/python -m benchmarks
+
+lock: $(VENV)/.installed  ## renew the lock files from pyproject.toml
+	$(BIN)/python scripts/lock.py
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
