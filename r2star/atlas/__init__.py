@@ -1,1 +1,5 @@
-"""To be filled."""
+"""Atlases: one TOML file and its images each. May import errors and images."""
+
+from r2star.atlas.model import Atlas, Region, load_atlas, packaged_atlases
+
+__all__ = ["Atlas", "Region", "load_atlas", "packaged_atlases"]

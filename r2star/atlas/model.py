@@ -1,40 +1,191 @@
-"""What an atlas is: label images, a lookup and a template, described by one TOML file. May import errors only.
+"""What an atlas is: label images, a lookup and a template, described by one TOML file. May import errors.
 
-(first form: these types are the contract)
+An atlas is added without code, by a TOML file (the ones beside this module load by name)::
+
+    name = "MyAtlas"                    # BIDS label, becomes atlas-MyAtlas
+    space = "MNI152NLin2009cAsym"       # BIDS name of the template's space
+    source = "..."                      # optional, as are license and citation: text, kept with the results
+
+    [files]                             # relative to this file and inside its folder
+    labels = "my_labels.nii.gz"         # whole numbers, unique over structures and hemispheres
+    t1w = { path = "t1w.nii.gz", sha256 = "..." }     # whole-head template; the hash is optional
+    brain_mask = "mask.nii.gz"          # of the template, on the labels' grid
+                                        # leave both out to take a packaged template of that space
+
+    [[region]]                          # one table per region, in the order of the result table
+    name = "putamen"                    # lower case with underscores
+    left = [1]                          # label numbers, joined; leave a hemisphere out that has none
+    right = [101]
+
+    [[subregion]]                       # optional second segmentation, same keys; may share labels
+    name = "pallidum_external"
+    left = [5]
+    right = [105]
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from r2star.atlas import schema
+from r2star.errors import UsageError
+
+_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Region:
     """One region of one hemisphere: the labels that make it up, joined."""
 
-    name: str                   # lower case with underscores: "substantia_nigra"
-    hemisphere: str             # "L" or "R"
-    indices: tuple[int, ...]    # label numbers in the label image
+    name: str  # lower case with underscores: "substantia_nigra"
+    hemisphere: str  # "L" or "R"
+    indices: tuple[int, ...]  # label numbers in the label image
 
 
 @dataclass(frozen=True)
 class Atlas:
     """Label image, regions and template of one space. Files lie on one grid unless stated."""
 
-    name: str                   # BIDS label: "CIT168"
-    space: str                  # "MNI152NLin2009cAsym"
-    labels: Path                # uint8/uint16 label image; label numbers are unique over structures and sides
-    t1w: Path                   # whole-head T1w template
-    brain_mask: Path            # of the template
+    name: str  # BIDS label: "CIT168"
+    space: str  # "MNI152NLin2009cAsym"
+    labels: Path  # uint8/uint16 label image; label numbers are unique over structures and sides
+    t1w: Path  # whole-head T1w template
+    brain_mask: Path  # of the template
     regions: tuple[Region, ...]
-    subregions: tuple[Region, ...] = ()     # second segmentation: pallidum_external, thalamic nuclei, ...
+    subregions: tuple[Region, ...] = ()  # second segmentation: pallidum_external, thalamic nuclei, ...
     license: str = ""
     source: str = ""
     citation: str = ""
-    sha256: str = ""            # of labels, template and description together
+    sha256: str = ""  # of labels, template and description together
+
+    def label_names(self) -> dict[int, str]:
+        """Number and name of every label, ascending, as ``atlas-<name>_dseg.tsv`` lists them.
+
+        A label takes the name of the smallest region or sub-region that holds it, with its hemisphere.
+
+        >>> names = load_atlas("CIT168").label_names()
+        >>> names[2], names[106]
+        ('caudate_L', 'pallidum_internal_R')
+        """
+        coarse_first = sorted((*self.regions, *self.subregions), key=lambda region: -len(region.indices))
+        names = {
+            index: f"{region.name}_{region.hemisphere}" for region in coarse_first for index in region.indices
+        }
+        return dict(sorted(names.items()))
 
 
-def load_atlas(name_or_path: str) -> Atlas:
-    """Load an atlas that comes with the package by name, or any other by its TOML file."""
-    raise NotImplementedError
+def packaged_atlases() -> tuple[str, ...]:
+    """Names of the atlases that come with the package.
+
+    >>> packaged_atlases()
+    ('CIT168',)
+    """
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
+
+
+def load_atlas(name_or_path: str | Path) -> Atlas:
+    """Load an atlas that comes with the package by name, or any other by its TOML file.
+
+    Raises
+    ------
+    UsageError
+        The name is unknown (E450), the file is no TOML (E451), a key is unknown, missing or of the wrong type
+        (E452), a path leaves the file's folder (E453) or does not exist (E454), a hash differs (E455), or
+        label numbers are no whole numbers or stand twice (E456).
+
+    >>> atlas = load_atlas("CIT168")
+    >>> atlas.space, atlas.regions[0]
+    ('MNI152NLin2009cAsym', Region(name='caudate', hemisphere='L', indices=(2,)))
+    """
+    given = str(name_or_path)
+    if given in packaged_atlases():
+        return _from_toml(_FOLDER / f"{given}.toml")
+    if not given.endswith(".toml"):
+        raise UsageError(
+            "E450", f"unknown atlas {given!r}", f"known are {', '.join(packaged_atlases())}, or a .toml file",
+            "name one of them, or describe your own in a TOML file",
+        )  # fmt: skip
+    return _from_toml(Path(given))
+
+
+def _from_toml(path: Path) -> Atlas:
+    table = schema.read_toml(path)
+    optional = frozenset({"source", "license", "citation", "subregion"})
+    needed = frozenset({"name", "space", "files", "region"})
+    schema.check_keys(table, "the file", needed | optional, needed, path)
+    space = schema.bids_label(table, "space", path)
+    labels, t1w, brain_mask = _files(table["files"], space, path)
+    regions, subregions = (
+        _regions(table["region"], "region", path),
+        _regions(table.get("subregion", []), "subregion", path),
+    )
+    if not regions:
+        raise UsageError("E452", "the atlas has no region", fix="add a [[region]] table", path=path)
+    return Atlas(
+        name=schema.bids_label(table, "name", path),
+        space=space,
+        labels=labels,
+        t1w=t1w,
+        brain_mask=brain_mask,
+        regions=regions,
+        subregions=subregions,
+        license=schema.text(table, "license", path),
+        source=schema.text(table, "source", path),
+        citation=schema.text(table, "citation", path),
+        sha256=_digest(path, labels, t1w, brain_mask),
+    )
+
+
+def _files(table: object, space: str, path: Path) -> tuple[Path, Path, Path]:
+    """Labels, template and its mask; the last two of the package where the file names neither."""
+    if not isinstance(table, dict):
+        raise UsageError("E452", f"files = {table!r}", "a table [files] was needed", path=path)
+    known = frozenset({"labels", "t1w", "brain_mask"})
+    if not {"t1w", "brain_mask"} & set(table):
+        schema.check_keys(table, "[files]", known, frozenset({"labels"}), path)
+        for name in packaged_atlases():
+            template = _from_toml(_FOLDER / f"{name}.toml")
+            if template.space == space:
+                return schema.file_inside(table["labels"], "labels", path), template.t1w, template.brain_mask
+    schema.check_keys(table, "[files]", known, known, path)
+    labels, t1w, brain_mask = (
+        schema.file_inside(table[key], key, path) for key in ("labels", "t1w", "brain_mask")
+    )
+    return labels, t1w, brain_mask
+
+
+def _regions(tables: object, kind: str, path: Path) -> tuple[Region, ...]:
+    """Regions in the file's order, left before right; no label stands in two of them."""
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise UsageError("E452", f"{kind} is no list of tables", f"[[{kind}]] was needed", path=path)
+    regions = tuple(region for table in tables for region in _region_pair(table, kind, path))
+    names = [table["name"] for table in tables]
+    labels = [index for region in regions for index in region.indices]
+    for found, what in ((names, "name"), (labels, "label")):
+        twice = sorted({str(one) for one in found if found.count(one) > 1})
+        if twice:
+            raise UsageError("E456", f"{what} {', '.join(twice)} stands in two [[{kind}]] tables", path=path)
+    return regions
+
+
+def _region_pair(table: Mapping[str, Any], kind: str, path: Path) -> tuple[Region, ...]:
+    known = frozenset({"name", "left", "right"})
+    schema.check_keys(table, f"[[{kind}]]", known, frozenset({"name"}), path)
+    name = schema.region_name(table, path)
+    sides = {
+        side: schema.label_numbers(table, key, name, path) for side, key in (("L", "left"), ("R", "right"))
+    }
+    if not any(sides.values()):
+        raise UsageError(
+            "E452", f"region {name} has no label", fix="add left = [...] or right = [...]", path=path
+        )
+    return tuple(Region(name, side, indices) for side, indices in sides.items() if indices)
+
+
+def _digest(*files: Path) -> str:
+    """One hash over all files, in order."""
+    return hashlib.sha256("".join(schema.sha256_of(file) for file in files).encode()).hexdigest()
