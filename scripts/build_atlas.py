@@ -86,7 +86,7 @@ def read_source(wheels: Path, name: str) -> NDArray[np.float32]:
 
 
 def make_labels(cit168: NDArray[np.float32], nuclei: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """CIT168 with its own numbers, and where it has none the most probable thalamic nucleus (21–27, 121–127)."""
+    """CIT168 with its own numbers, and where it has none the most probable nucleus (21–27, 121–127)."""
     labels = np.rint(cit168).astype(np.uint8)
     if np.abs(cit168 - labels).max() > 1e-3:
         raise SystemExit("the CIT168 image holds labels that are no integers")

@@ -95,8 +95,8 @@ def label_numbers(table: Mapping[str, Any], key: str, region: str, path: Path) -
 def file_inside(value: object, key: str, description: Path) -> Path:
     """The file that ``files.<key>`` names: a path, or a table of ``path`` and ``sha256``, which is verified.
 
-    Paths are relative to the TOML file's folder and stay inside it, so that an atlas from elsewhere cannot name
-    files of this machine. Links inside the folder are followed, as annexed datasets need.
+    Paths are relative to the TOML file's folder and stay inside it, so that an atlas from elsewhere cannot
+    name files of this machine. Links inside the folder are followed, as annexed datasets need.
     """
     table = {"path": value} if isinstance(value, str) else value
     if not isinstance(table, dict):
@@ -105,14 +105,8 @@ def file_inside(value: object, key: str, description: Path) -> Path:
     relative = text(table, "path", description)
     posix, windows = PurePosixPath(relative), PureWindowsPath(relative)
     escapes = ".." in posix.parts or ".." in windows.parts
-    if (
-        not relative
-        or posix.is_absolute()
-        or windows.anchor
-        or ":" in relative
-        or "\0" in relative
-        or escapes
-    ):
+    rooted = posix.is_absolute() or windows.anchor or ":" in relative
+    if not relative or rooted or escapes or "\0" in relative:
         raise UsageError(
             "E453",
             f"files.{key} = {relative!r}",
