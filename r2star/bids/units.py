@@ -1,7 +1,4 @@
-"""Units: participant × session × acquisition × run, and the files that each reads. May import errors only.
-
-(first form: these types are the contract)
-"""
+"""Units: participant × session × acquisition × run, and the files that each reads. May import errors only."""
 
 from __future__ import annotations
 
@@ -17,7 +14,11 @@ Part = Literal["mag", "phase", "real", "imag"]
 
 @dataclass(frozen=True)
 class EchoFile:
-    """One image file of one echo; ``sidecar`` holds its inherited metadata, ``sidecar_paths`` where from."""
+    """One image file of one echo; ``sidecar`` holds its inherited metadata, ``sidecar_paths`` where from.
+
+    ``sidecar`` has only keys of `r2star.bids.metadata.ALLOWED_SIDECAR_KEYS`; ``sidecar_paths`` run from the
+    dataset's root to the nearest file, whose keys win.
+    """
 
     path: Path
     echo: int
@@ -29,30 +30,64 @@ class EchoFile:
 
 @dataclass(frozen=True)
 class Unit:
-    """Everything that one unit reads. Labels are text without their entity key (``"01"``, not ``"sub-01"``)."""
+    """Everything that one unit reads. Labels are text without their entity key (``"01"``, not ``"sub-01"``).
+
+    A unit with a ``problem`` can't run. Where ``no_data`` is set too, the problem is that there is nothing to
+    work on (no echoes, a single one, phase alone): an error if the user ``named`` the unit, else `skipped`.
+
+    >>> unit = Unit("01", session="02", run="1")
+    >>> unit.label, unit.skipped
+    ('sub-01_ses-02_run-1', False)
+    """
 
     participant: str
     session: str | None = None
     acquisition: str | None = None
     reconstruction: str | None = None
     run: str | None = None
-    magnitude: tuple[EchoFile, ...] = ()      # sorted by echo time
-    phase: tuple[EchoFile, ...] = ()          # sorted by echo time; empty where there is none
+    magnitude: tuple[EchoFile, ...] = ()  # sorted by echo time
+    phase: tuple[EchoFile, ...] = ()  # sorted by echo time; empty where there is none
     real: tuple[EchoFile, ...] = ()
     imaginary: tuple[EchoFile, ...] = ()
     t1w: Path | None = None
     field_strength_tesla: float | None = None
-    notices: tuple[Notice, ...] = ()          # warnings raised while finding it
-    problem: R2starError | None = None        # why it cannot run, if it cannot
+    notices: tuple[Notice, ...] = ()  # warnings raised while finding it
+    problem: R2starError | None = None  # why it cannot run, if it cannot
+    ceagent: str | None = None
+    named: bool = False  # the user asked for this participant or session by name
+    no_data: bool = False  # the problem is that nothing is there to work on
 
     @property
     def entities(self) -> dict[str, str]:
-        """BIDS entities in their order, keys as in file names (``sub``, ``ses``, ``acq``, ``rec``, ``run``)."""
-        pairs = (("sub", self.participant), ("ses", self.session), ("acq", self.acquisition),
-                 ("rec", self.reconstruction), ("run", self.run))
+        """BIDS entities in their order, keys as in file names: sub, ses, acq, ce, rec, run."""
+        pairs = (
+            ("sub", self.participant),
+            ("ses", self.session),
+            ("acq", self.acquisition),
+            ("ce", self.ceagent),
+            ("rec", self.reconstruction),
+            ("run", self.run),
+        )
         return {key: value for key, value in pairs if value is not None}
 
     @property
     def label(self) -> str:
         """``sub-01_ses-02_acq-x_run-1``: the unit's name in files, messages and tables."""
         return "_".join(f"{key}-{value}" for key, value in self.entities.items())
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the unit is passed over and recorded, rather than an error."""
+        return self.no_data and not self.named
+
+    @property
+    def echo_times_s(self) -> tuple[float, ...]:
+        """Echo times in s, ascending: of the magnitude, or of the real part where there is no magnitude."""
+        return tuple(echo.echo_time_s for echo in self.magnitude or self.real)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every image and sidecar that the unit reads, each once, in a fixed order."""
+        echoes = (*self.magnitude, *self.phase, *self.real, *self.imaginary)
+        images = [echo.path for echo in echoes] + ([self.t1w] if self.t1w else [])
+        return tuple(dict.fromkeys([*images, *(path for echo in echoes for path in echo.sidecar_paths)]))

@@ -1,0 +1,212 @@
+"""What the echoes of one unit share, and what each has alone. May import errors and its siblings.
+
+Each check raises an error that names the file and what to mend, or adds a warning.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from r2star.bids.entities import BidsName, natural_key
+from r2star.bids.metadata import require_regular_file
+from r2star.bids.units import EchoFile, Part
+from r2star.errors import InputError, Notice
+
+#: R2* can't be measured if the last echo (s) is earlier; such a value was divided by 1000 once too often.
+SHORTEST_LAST_ECHO_TIME_S = 0.0005
+#: Echo times (s) that differ by less are equal.
+SAME_ECHO_TIME_S = 1e-5
+#: One echo train has one value of each of these.
+_SHARED_KEYS = ("RepetitionTime", "RepetitionTimeExcitation", "FlipAngle", "MagneticFieldStrength")
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    """An image file with its name taken apart, the folder levels above it, and how messages show it."""
+
+    path: Path
+    name: BidsName
+    levels: tuple[Path, ...]
+    shown: str
+
+
+class NoDataError(InputError):
+    """There is nothing to work on: no echoes, a single one, or phase alone."""
+
+
+def one_image_an_echo(images: Sequence[FoundImage], notices: list[Notice]) -> list[FoundImage]:
+    """Refuse two images that claim one echo; keep one of ``x.nii`` and ``x.nii.gz`` if they are equal."""
+    groups: dict[tuple[str, int], list[FoundImage]] = defaultdict(list)
+    for image in images:
+        groups[image.name.entities.get("part", "mag"), _echo_number(image)].append(image)
+    chosen = []
+    for (part, number), group in sorted(groups.items()):
+        group.sort(key=lambda image: natural_key(image.shown))
+        stems = {image.shown.removesuffix(image.name.extension) for image in group}
+        if len(stems) > 1:
+            names = " and ".join(image.path.name for image in group)
+            raise InputError(
+                "E205",
+                f"echo {number} ({part}) is there more than once: {names}",
+                "one file an echo is needed",
+                "delete or rename the copies",
+                path=group[0].shown,
+            )
+        chosen.append(one_of_equal(group, notices))
+    return chosen
+
+
+def one_of_equal(group: Sequence[FoundImage], notices: list[Notice]) -> FoundImage:
+    """Choose between ``x.nii`` and ``x.nii.gz``: the latter, with a warning, if both hold the same bytes."""
+    if len(group) == 1:
+        return group[0]
+    for image in group:
+        require_regular_file(image.path, image.shown)
+    packed = max(group, key=lambda image: image.name.extension)
+    plain = min(group, key=lambda image: image.name.extension)
+    if not _same_content(plain.path, packed.path):
+        raise InputError(
+            "E212",
+            f"{plain.path.name} and {packed.path.name} are both there and differ",
+            "one is needed",
+            "delete the wrong one",
+            path=packed.shown,
+        )
+    notices.append(
+        Notice("W204", f"{plain.path.name} is there as well, with equal content", "delete it", packed.shown)
+    )
+    return packed
+
+
+def _same_content(plain: Path, packed: Path, chunk: int = 1 << 20) -> bool:
+    try:
+        with plain.open("rb") as raw, gzip.open(packed) as stream:
+            while True:
+                first, second = raw.read(chunk), stream.read(chunk)
+                if first != second:
+                    return False
+                if not first:
+                    return True
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def _echo_number(image: FoundImage) -> int:
+    echo = image.name.entities.get("echo", "")
+    if not echo:
+        raise InputError(
+            "E214",
+            "the name has no echo- entity, so it may hold several echoes",
+            "one 3D file an echo is needed",
+            "split it into one file and sidecar an echo, such as sub-01_echo-1_MEGRE.nii.gz",
+            path=image.shown,
+        )
+    if not (echo.isascii() and echo.isdecimal()):
+        raise InputError(
+            "E214",
+            f"echo-{echo} is no number",
+            "echo-1, echo-2, … are needed",
+            "rename the file",
+            path=image.shown,
+        )
+    return int(echo)
+
+
+def require_magnitude(images: Sequence[FoundImage]) -> None:
+    """Require two echoes of magnitude, or of real and imaginary part, by the names alone."""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for image in images:
+        numbers[image.name.entities.get("part", "mag")].append(int(image.name.entities["echo"]))
+    if not numbers["mag"] and numbers["real"] != numbers["imag"]:
+        found = "no magnitude, and the real and imaginary parts have other echoes"
+        raise NoDataError(
+            "E208", found, "both parts of each echo are needed", "add what is missing", path=images[0].shown
+        )
+    primary = numbers["mag"] or numbers["real"]
+    if not primary:
+        raise NoDataError(
+            "E208", "phase alone", "magnitude is needed", "add the part-mag images", path=images[0].shown
+        )
+    if len(primary) < 2:
+        raise NoDataError(
+            "E207", "one echo only", "two or more are needed", "add the other echoes", path=images[0].shown
+        )
+
+
+def check_times(echoes: Sequence[EchoFile], shown: Mapping[Path, str]) -> None:
+    """Refuse equal echo times, and a last one that is too early to be in seconds."""
+    for first, second in pairwise(echoes):
+        if second.echo_time_s - first.echo_time_s < SAME_ECHO_TIME_S:
+            raise InputError(
+                "E206",
+                f"EchoTime {second.echo_time_s!r} s equals that of echo {first.echo}",
+                "each echo has its own",
+                "correct EchoTime in the sidecars",
+                path=shown[second.path],
+            )
+    if echoes and echoes[-1].echo_time_s < SHORTEST_LAST_ECHO_TIME_S:
+        raise InputError(
+            "E222",
+            f"the last EchoTime is {echoes[-1].echo_time_s!r} s",
+            "seconds are needed",
+            "correct EchoTime in the sidecars",
+            path=shown[echoes[-1].path],
+        )
+
+
+def match_parts(echoes: dict[Part, list[EchoFile]], shown: Mapping[Path, str], notices: list[Notice]) -> None:
+    """Require one echo time for all parts of an echo; leave out a part that lacks echoes."""
+    primary = echoes["mag"] or echoes["real"]
+    name, times = primary[0].part, {echo.echo: echo.echo_time_s for echo in primary}
+    for part in ("phase", "real", "imag"):
+        for echo in echoes[part]:
+            expected = times.get(echo.echo, echo.echo_time_s)
+            if abs(expected - echo.echo_time_s) > SAME_ECHO_TIME_S:
+                found = f"EchoTime is {echo.echo_time_s!r} s, but {expected!r} s in part {name}"
+                fix = "correct EchoTime in the sidecars"
+                raise InputError("E209", found, "one time an echo is needed", fix, path=shown[echo.path])
+        if echoes[part] and {echo.echo for echo in echoes[part]} != times.keys():
+            echoes[part].clear()
+            notices.append(Notice("W209", f"part {part} has other echoes than part {name}: not used"))
+
+
+def check_shared(
+    echoes: Sequence[EchoFile], metadata: Mapping[Path, Mapping[str, Any]], shown: Mapping[Path, str]
+) -> None:
+    """Refuse echoes whose sidecars tell of different acquisitions."""
+    for key in _SHARED_KEYS:
+        values = [(metadata[echo.path][key], echo) for echo in echoes if key in metadata[echo.path]]
+        for value, echo in values:
+            if not _alike(value, values[0][0]):
+                raise InputError(
+                    "E215",
+                    f"{key} is {value!r}, but {values[0][0]!r} in echo {values[0][1].echo}",
+                    "echoes of one acquisition are needed",
+                    f"correct {key}, or tell acquisitions apart by acq-",
+                    path=shown[echo.path],
+                )
+
+
+def _alike(first: object, second: object) -> bool:
+    if isinstance(first, int | float) and isinstance(second, int | float):
+        return math.isclose(first, second, rel_tol=1e-3)
+    return first == second
+
+
+def check_numbering(echoes: Sequence[EchoFile], notices: list[Notice]) -> None:
+    """Warn of gaps in the numbering: an echo was lost on the way."""
+    numbers = {echo.echo for echo in echoes}
+    first = min(1, *numbers)
+    missing = [str(number) for number in range(first, min(max(numbers), 1000)) if number not in numbers]
+    if missing:
+        notices.append(
+            Notice("W203", f"echo {', '.join(missing)} of {max(numbers)} is missing; {len(numbers)} are used")
+        )
