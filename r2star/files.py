@@ -1,9 +1,10 @@
-"""Writing a file so that it is there whole or not at all, and hashing it. Imports the standard library and errors.
+"""Writing a file so that it is there whole or not at all; hashing it. Imports only errors.
 
-A file is written under a hidden temporary name in its own folder, flushed to the disk, and renamed over its target:
-a reader sees the old file or the new one. The rename replaces a symbolic link, it never follows one. While it is
-written the temporary file is locked (``flock``), so that `sweep_temporary` can tell an orphan of a killed process
-from a file that a live one, on whatever host or in whatever container, is still writing.
+A file is written under a hidden temporary name in its own folder, flushed to the disk, and renamed over its
+target: a reader sees the old file or the new one. The rename replaces a symbolic link, it never follows
+one. While it is written the temporary file is locked (``flock``), so that `sweep_temporary` can tell an
+orphan of a killed process from a file that a live one, on whatever host or in whatever container, is still
+writing.
 """
 
 from __future__ import annotations

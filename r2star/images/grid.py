@@ -1,4 +1,4 @@
-"""Voxel grids in world space, images on them, and the storage order closest to RAS+. Imports numpy and errors."""
+"""Voxel grids in world space, images on them, the order closest to RAS+. Imports numpy and errors."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _AXIS_NAMES = ("LR", "PA", "IS")
 class Grid:
     """A voxel grid: shape (X, Y, Z) and the 4 × 4 affine from voxel indices to world millimetres (RAS+).
 
-    World x grows to the right, y to the front, z to the top of the head; index (0, 0, 0) is the centre of the
-    first voxel. The affine is kept as a read-only float64 copy.
+    World x grows to the right, y to the front, z to the top of the head; index (0, 0, 0) is the centre of
+    the first voxel. The affine is kept as a read-only float64 copy.
 
     >>> grid = Grid((10, 20, 30), np.diag([-1.0, 1.0, 2.0, 1.0]))
     >>> grid.orientation, grid.voxel_volume_mm3
@@ -62,7 +62,7 @@ class Grid:
 
     @property
     def orientation(self) -> str:
-        """Where the storage axes point, by the nearest world axis: ``"RAS"``, ``"LPS"``, …"""
+        """Where the storage axes point, by the nearest world axis, as in ``"RAS"`` or ``"LPS"``."""
         axes, flips = closest_axes(self.affine)
         return "".join(_AXIS_NAMES[axis][0 if flip else 1] for axis, flip in zip(axes, flips, strict=True))
 
@@ -90,9 +90,9 @@ class Grid:
 class Image:
     """Voxel values on a grid, with what reading found out.
 
-    ``data`` is (X, Y, Z) or (X, Y, Z, T) in storage order, NaN and infinities as they were stored; ``notices``
-    holds the warnings of reading; ``sha256`` is the hash of the file's bytes as they are on the disk (of the
-    compressed bytes for .nii.gz), empty where the image was not read from a file.
+    ``data`` is (X, Y, Z) or (X, Y, Z, T) in storage order, NaN and infinities as they were stored;
+    ``notices`` holds the warnings of reading; ``sha256`` is the hash of the file's bytes as they are on the
+    disk (of the compressed bytes for .nii.gz), empty where the image was not read from a file.
     """
 
     data: NDArray[np.generic]

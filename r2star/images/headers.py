@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2 headers, read strictly: what is not certain is refused by name. Imports numpy and errors.
+"""NIfTI-1 and NIfTI-2 headers: what is not certain is refused by name. Imports numpy and errors.
 
 Rules, beyond the standard's own:
 
@@ -7,8 +7,10 @@ Rules, beyond the standard's own:
   64 GiB of values;
 - values int8 … uint64, float32, float64, complex64 or complex128; no colours, bits or long doubles;
 - ``bitpix`` must fit the datatype (0 counts as not filled in: a notice);
-- scl_slope 0, NaN or infinite: values are as stored and scl_inter is ignored; a valid slope needs a finite scl_inter;
-- lengths in metres or micrometres are converted, with a notice; other codes for the unit count as millimetres.
+- scl_slope 0, NaN or infinite: values are as stored and scl_inter is ignored; a valid slope needs a finite
+  scl_inter;
+- lengths in metres or micrometres are converted, with a notice; other codes for the unit count as
+  millimetres.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +104,7 @@ def header_size(start: bytes, path: Path) -> int:
         E120 where they are neither.
     """
     for order in ("little", "big"):
-        size = int.from_bytes(start[:4], order)  # type: ignore[arg-type]
+        size = int.from_bytes(start[:4], order)
         if size in LAYOUTS:
             return size
     raise InputError(
@@ -116,10 +118,11 @@ def parse_header(raw: bytes, path: Path) -> Header:
     Raises
     ------
     InputError
-        E120 no NIfTI, E121 dimensions, E122 datatype, E123 bitpix, E124 vox_offset, E125 scaling, E126 too large.
+        E120 no NIfTI, E121 dimensions, E122 datatype, E123 bitpix, E124 vox_offset, E125 scaling, E126 too
+        large.
     """
     size = header_size(raw, path)
-    order = "<" if int.from_bytes(raw[:4], "little") == size else ">"
+    order: Literal["<", ">"] = "<" if int.from_bytes(raw[:4], "little") == size else ">"
     fields = np.frombuffer(raw, LAYOUTS[size].newbyteorder(order), count=1)[0]
     _check_magic(fields, size, path)
     notices: list[Notice] = []
@@ -150,16 +153,22 @@ def _check_magic(fields: Any, size: int, path: Path) -> None:
     magic = bytes(fields["magic"])
     if magic.startswith(_PAIR_MAGIC):
         raise InputError(
-            "E120", "this is the header of a .hdr/.img pair", "a single .nii or .nii.gz file",
-            "convert the pair to a single file", path=path,
-        )  # fmt: skip
+            "E120",
+            "this is the header of a .hdr/.img pair",
+            "a single .nii or .nii.gz file",
+            "convert the pair to a single file",
+            path=path,
+        )
     tail = b"" if size == 348 else b"\0\r\n\x1a\n"
     if magic != (_MAGIC[size] + tail).rstrip(b"\0"):
         shown = magic[:3].decode("ascii", "replace")
         raise InputError(
-            "E120", f"this is no NIfTI image (magic is {shown!r})", f"{_MAGIC[size].decode()!r} is needed",
-            _NOT_NIFTI_FIX, path=path,
-        )  # fmt: skip
+            "E120",
+            f"this is no NIfTI image (magic is {shown!r})",
+            f"{_MAGIC[size].decode()!r} is needed",
+            _NOT_NIFTI_FIX,
+            path=path,
+        )
 
 
 def _shape(fields: Any, path: Path) -> tuple[int, ...]:
@@ -168,42 +177,54 @@ def _shape(fields: Any, path: Path) -> tuple[int, ...]:
     if not 1 <= axes <= 7:
         raise InputError("E121", f"dim[0] is {axes}", "3 or 4 axes are needed", _NOT_NIFTI_FIX, path=path)
     lengths = dim[1 : axes + 1]
-    if any(not 1 <= n for n in lengths):
+    if min(lengths) < 1:
         raise InputError(
             "E121", f"the dimensions are {lengths}", "each must be at least 1", _NOT_NIFTI_FIX, path=path
         )
     if axes < 3 or any(n != 1 for n in lengths[4:]):
         raise InputError(
-            "E121", f"the image has the dimensions {lengths}", "3 axes, or 4 with echoes last, are needed",
-            "split or convert it", path=path,
-        )  # fmt: skip
+            "E121",
+            f"the image has the dimensions {lengths}",
+            "3 axes, or 4 with echoes last, are needed",
+            "split or convert it",
+            path=path,
+        )
     return tuple(lengths[:4])
 
 
 def _check_size(shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> None:
     if max(shape) > LONGEST_AXIS or math.prod(shape) * dtype.itemsize > MOST_BYTES:
         raise InputError(
-            "E126", f"the header claims {' × '.join(map(str, shape))} voxels",
-            f"at most {LONGEST_AXIS} along an axis and {MOST_BYTES >> 30} GiB are read", _NOT_NIFTI_FIX, path=path,
-        )  # fmt: skip
+            "E126",
+            f"the header claims {' × '.join(map(str, shape))} voxels",
+            f"at most {LONGEST_AXIS} along an axis and {MOST_BYTES >> 30} GiB are read",
+            _NOT_NIFTI_FIX,
+            path=path,
+        )
 
 
-def _dtype(fields: Any, order: str, notices: list[Notice], path: Path) -> np.dtype[Any]:
+def _dtype(fields: Any, order: Literal["<", ">"], notices: list[Notice], path: Path) -> np.dtype[Any]:
     code, bits = int(fields["datatype"]), int(fields["bitpix"])
     if code not in DATATYPES:
         name = _REFUSED_DATATYPES.get(code, "not in the standard")
         raise InputError(
-            "E122", f"datatype is {code} ({name})", "real or complex numbers of 8 to 64 bits are needed",
-            _NOT_NIFTI_FIX, path=path,
-        )  # fmt: skip
+            "E122",
+            f"datatype is {code} ({name})",
+            "real or complex numbers of 8 to 64 bits are needed",
+            _NOT_NIFTI_FIX,
+            path=path,
+        )
     dtype = np.dtype(DATATYPES[code]).newbyteorder(order)
     if bits == 0:
         notices.append(Notice("W107", "bitpix is not filled in; the datatype decides", path=str(path)))
     elif bits != dtype.itemsize * 8:
         raise InputError(
-            "E123", f"datatype {code} has {dtype.itemsize * 8} bits but bitpix says {bits}", "", _NOT_NIFTI_FIX,
+            "E123",
+            f"datatype {code} has {dtype.itemsize * 8} bits but bitpix says {bits}",
+            "",
+            _NOT_NIFTI_FIX,
             path=path,
-        )  # fmt: skip
+        )
     return dtype
 
 
@@ -211,9 +232,12 @@ def _data_offset(fields: Any, size: int, path: Path) -> int:
     offset, least = float(fields["vox_offset"]), size + 4
     if not (math.isfinite(offset) and offset == int(offset) and least <= offset <= LONGEST_AXIS**2):
         raise InputError(
-            "E124", f"vox_offset is {offset:g}", f"the values start at byte {least} or after it", _NOT_NIFTI_FIX,
+            "E124",
+            f"vox_offset is {offset:g}",
+            f"the values start at byte {least} or after it",
+            _NOT_NIFTI_FIX,
             path=path,
-        )  # fmt: skip
+        )
     return int(offset)
 
 
@@ -223,9 +247,12 @@ def _scaling(fields: Any, dtype: np.dtype[Any], path: Path) -> tuple[float, floa
         return 1.0, 0.0
     if not math.isfinite(inter) or (inter != 0 and dtype.kind == "c"):
         raise InputError(
-            "E125", f"scl_slope is {slope:g} but scl_inter is {inter:g}", "it can't be told what the values are",
-            _NOT_NIFTI_FIX, path=path,
-        )  # fmt: skip
+            "E125",
+            f"scl_slope is {slope:g} but scl_inter is {inter:g}",
+            "it can't be told what the values are",
+            _NOT_NIFTI_FIX,
+            path=path,
+        )
     return slope, inter
 
 

@@ -1,4 +1,4 @@
-"""From a path to a verified source of bytes, or to the reason why there is none. Imports errors and streams."""
+"""From a path to a source of verified bytes, or the reason why there is none. Imports errors and streams."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def is_gzip_name(path: Path) -> bool:
 
 
 def open_source(path: Path) -> tuple[BinaryIO, Source, int]:
-    """Open an image file after a look at its first bytes: the file, its source of content and its size on the disk.
+    """Open an image file after a look at its first bytes: the file, its content, its size on the disk.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def open_source(path: Path) -> tuple[BinaryIO, Source, int]:
     except BaseException:
         file.close()
         raise
-    return file, GzipSource(file, path) if gzipped else PlainSource(file, path), size  # type: ignore[arg-type, return-value]
+    return file, GzipSource(file, path) if gzipped else PlainSource(file, path), size
 
 
 def _size(path: Path) -> int:
@@ -98,9 +98,12 @@ def _check_kind(start: bytes, gzipped: bool, path: Path) -> None:
         return
     if _is_nifti(start, path):
         raise InputError(
-            "E106", "the file is a NIfTI image that is not gzipped", "its name ends in .nii.gz",
-            "rename it to .nii, or gzip it", path=path,
-        )  # fmt: skip
+            "E106",
+            "the file is a NIfTI image that is not gzipped",
+            "its name ends in .nii.gz",
+            "rename it to .nii, or gzip it",
+            path=path,
+        )
     raise InputError("E106", "the file is not gzipped", "its name ends in .nii.gz", RECOPY, path=path)
 
 

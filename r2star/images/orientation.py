@@ -1,17 +1,18 @@
 """Where the voxels of a NIfTI image lie: one rule, and the quaternions of a header. Imports numpy and errors.
 
-The rule. ``sform_code`` above 0: the sform. Else ``qform_code`` above 0: the qform. Both 0: refused, because left and
-right can't be told apart, unless the user asks to assume an orientation; then x runs from right to left in the file
-(radiological storage) about the image's centre, as nibabel and FSL assume. Where both codes are above 0 and the two
-places of a corner voxel differ
+The rule. ``sform_code`` above 0: the sform. Else ``qform_code`` above 0: the qform. Both 0: refused,
+because left and right can't be told apart, unless the user asks to assume an orientation; then x runs from
+right to left in the file (radiological storage) about the image's centre, as nibabel and FSL assume. Where
+both codes are above 0 and the two places of a corner voxel differ
 
 - by no more than 0.01 mm, that is rounding;
 - by no more than 1 mm, the sform is taken, with a notice;
 - by more, the image is refused unless the user names the one to believe.
 
-A sheared affine is no grid that a registration program can read: up to 0.1 mm at a corner it is replaced by the nearest
-affine with right angles (a notice above 0.01 mm), beyond that refused. Voxel sizes come from the affine; a
-``pixdim`` that says otherwise earns a notice. Voxels below 0.05 mm or above 20 mm are refused.
+A sheared affine is no grid that a registration program can read: up to 0.1 mm at a corner it is replaced by
+the nearest affine with right angles (a notice above 0.01 mm), beyond that refused. Voxel sizes come from
+the affine; a ``pixdim`` that says otherwise earns a notice. Voxels below 0.05 mm or above 20 mm are
+refused.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _QUATERNION_EXCESS = 1e-4
 _SIZE_MISFIT = 1e-3
 _LAST_CODE = 5
 _REORIENT = "convert the original images again, or set a right sform"
+_NAME_ONE = "name the one to believe with --xform sform or --xform qform, or make them agree"
 
 
 def grid_of(
@@ -48,8 +50,8 @@ def grid_of(
     Raises
     ------
     InputError
-        E130 no orientation, E131 sform and qform disagree, E132 sheared, E133 unusable affine, E134 voxel size,
-        E135 unusable qform, E136 a code outside 0–5.
+        E130 no orientation, E131 sform and qform disagree, E132 sheared, E133 unusable affine, E134 voxel
+        size, E135 unusable qform, E136 a code outside 0–5.
     """
     notices: list[Notice] = []
     affine = _choose(header, path, xform, assume_orientation, notices)
@@ -100,14 +102,20 @@ def qform_affine(header: Header, path: Path) -> NDArray[np.float64]:
     norm2 = b * b + c * c + d * d
     if not np.isfinite(norm2) or norm2 > 1 + _QUATERNION_EXCESS or handedness not in (-1.0, 1.0):
         raise InputError(
-            "E135", f"the qform's quaternion ({b:g}, {c:g}, {d:g}) or handedness {handedness:g} is invalid", "",
-            _REORIENT, path=path,
-        )  # fmt: skip
+            "E135",
+            f"the qform's quaternion ({b:g}, {c:g}, {d:g}) or handedness {handedness:g} is invalid",
+            "",
+            _REORIENT,
+            path=path,
+        )
     if not (sizes > 0).all():
         raise InputError(
-            "E135", f"the qform's voxel sizes are {_numbers(sizes)} mm", "they must be positive: programs differ in how they read others",
-            _REORIENT, path=path,
-        )  # fmt: skip
+            "E135",
+            f"the qform's voxel sizes are {_numbers(sizes)} mm",
+            "they must be positive: programs differ in how they read others",
+            _REORIENT,
+            path=path,
+        )
     a = np.sqrt(max(1 - norm2, 0.0))
     quaternion = np.array([a, b, c, d]) / np.sqrt(max(norm2, 1.0))
     affine = np.eye(4)
@@ -151,7 +159,7 @@ def quaternion_of(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def nearest_right_angled(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The affine with perpendicular axes, of the same voxel sizes, whose rotation is nearest (polar decomposition)."""
+    """The affine with perpendicular axes and the same voxel sizes whose rotation is nearest (polar)."""
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     left, _, right = np.linalg.svd(affine[:3, :3] / sizes)
     result = affine.copy()
@@ -161,6 +169,7 @@ def nearest_right_angled(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _agreed(header: Header, path: Path, notices: list[Notice]) -> NDArray[np.float64]:
     sform, qform = _sform(header), qform_affine(header, path)
+    _check_affine(sform, path)
     apart = _apart(header.shape, sform, qform)
     if apart <= ROUNDING_MM:
         return sform
@@ -169,17 +178,23 @@ def _agreed(header: Header, path: Path, notices: list[Notice]) -> NDArray[np.flo
         notices.append(Notice("W103", message, "make them agree", str(path)))
         return sform
     raise InputError(
-        "E131", f"sform and qform place a corner {apart:.3g} mm apart", f"at most {SMALL_MISFIT_MM:g} mm is tolerated",
-        "name the one to believe with --xform sform or --xform qform, or make them agree", path=path,
-    )  # fmt: skip
+        "E131",
+        f"sform and qform place a corner {apart:.3g} mm apart",
+        f"at most {SMALL_MISFIT_MM:g} mm is tolerated",
+        _NAME_ONE,
+        path=path,
+    )
 
 
 def _assumed(header: Header, path: Path, assume: bool, notices: list[Notice]) -> NDArray[np.float64]:
     if not assume:
         raise InputError(
-            "E130", "sform_code and qform_code are both 0", "left and right can't be told apart",
-            "set the orientation, or accept an assumed one with --assume-orientation", path=path,
-        )  # fmt: skip
+            "E130",
+            "sform_code and qform_code are both 0",
+            "left and right can't be told apart",
+            "set the orientation, or accept an assumed one with --assume-orientation",
+            path=path,
+        )
     message = "the header has no orientation: x is assumed to run from right to left, sides may be swapped"
     notices.append(Notice("W102", message, "set the orientation in the header", str(path)))
     scales = np.abs(header.pixdim[1:4]) * [-1.0, 1.0, 1.0]
@@ -196,9 +211,12 @@ def _check_affine(affine: NDArray[np.float64], path: Path) -> None:
         )
     if not ((sizes >= SMALLEST_VOXEL_MM) & (sizes <= LARGEST_VOXEL_MM)).all():
         raise InputError(
-            "E134", f"the voxels measure {_numbers(sizes)} mm",
-            f"{SMALLEST_VOXEL_MM:g} to {LARGEST_VOXEL_MM:g} mm is plausible", "correct the header", path=path,
-        )  # fmt: skip
+            "E134",
+            f"the voxels measure {_numbers(sizes)} mm",
+            f"{SMALLEST_VOXEL_MM:g} to {LARGEST_VOXEL_MM:g} mm is plausible",
+            "correct the header",
+            path=path,
+        )
     if abs(np.linalg.det(affine[:3, :3] / sizes)) < 0.1:
         raise InputError("E133", "two axes of the affine nearly coincide", "", _REORIENT, path=path)
 
@@ -212,9 +230,12 @@ def _with_right_angles(
         return affine
     if apart > SMALL_SHEAR_MM:
         raise InputError(
-            "E132", f"the affine is sheared ({apart:.3g} mm at a corner)", "its axes must be perpendicular",
-            "resample the image to a grid with right angles", path=path,
-        )  # fmt: skip
+            "E132",
+            f"the affine is sheared ({apart:.3g} mm at a corner)",
+            "its axes must be perpendicular",
+            "resample the image to a grid with right angles",
+            path=path,
+        )
     if apart > ROUNDING_MM:
         message = (
             f"the affine is sheared by {apart:.2g} mm at a corner: the nearest one with right angles is used"
@@ -226,7 +247,8 @@ def _with_right_angles(
 def _compare_pixdim(header: Header, grid: Grid, path: Path, notices: list[Notice]) -> None:
     stated = header.pixdim[1:4]
     if not np.allclose(stated, grid.voxel_size_mm, rtol=_SIZE_MISFIT, atol=0):
-        message = f"pixdim says {_numbers(stated)} mm, the affine {_numbers(grid.voxel_size_mm)} mm: the affine is used"
+        sizes = _numbers(grid.voxel_size_mm)
+        message = f"pixdim says {_numbers(stated)} mm, the affine {sizes} mm: the affine is used"
         notices.append(Notice("W104", message, "correct pixdim", str(path)))
 
 

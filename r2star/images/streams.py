@@ -1,13 +1,13 @@
-"""The bytes of an image file, verified to the last one. Imports numpy-free parts only: isal and errors.
+"""The bytes of an image file, verified to the last one. Imports isal, errors and files.
 
-One rule for .nii and .nii.gz: content is handed out in order, every byte of the file is hashed as it is read, and
-the end of the content is only reported once everything that follows it has been checked.
+One rule for .nii and .nii.gz: content is handed out in order, every byte of the file is hashed as it is
+read, and the end of the content is only reported once everything that follows it has been checked.
 
-gzip (RFC 1952): the header is parsed strictly, the deflate stream is unpacked by ISA-L, and CRC-32 and length of
-every member are compared here, whatever the library does. What a flipped bit may change without being refused is what
-has no bearing on the content: the header's time, name, comment, extra field, operating system and compression hint,
-the text flag, and the padding bits between deflate blocks and bytes; such a file has the same voxels.
-Several members are one content, as the RFC says (bgzip writes so).
+gzip (RFC 1952): the header is parsed strictly, the deflate stream is unpacked by ISA-L, and CRC-32 and
+length of every member are compared here, whatever the library does. What a flipped bit may change without
+being refused is what has no bearing on the content: the header's time, name, comment, extra field,
+operating system and compression hint, the text flag, and the padding bits between deflate blocks and bytes;
+such a file has the same voxels. Several members are one content, as the RFC says (bgzip writes so).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from r2star.files import read_fault
 GZIP_MAGIC = b"\x1f\x8b"
 RECOPY = "copy the file again from its source and compare the checksums"
 
+_IsalError: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]
 _FILE_CHUNK = 1 << 17
 _BLOCK = 1 << 19
 _LONGEST_FIELD = 1 << 16
@@ -106,14 +107,13 @@ class GzipSource:
     def _next_block(self, limit: int) -> bytes:
         """Content of at most ``limit`` bytes; empty only at the verified end of the file."""
         while True:
-            if self._inflate is None and not self._start_member():
-                return b""
-            block = self._unpack(limit)
-            if block:
+            if self._inflate is None:
+                if not self._start_member():
+                    return b""
+            elif block := self._unpack(self._inflate, limit):
                 return block
 
-    def _unpack(self, limit: int) -> bytes:
-        inflate = self._inflate
+    def _unpack(self, inflate: igzip_lib.IgzipDecompressor, limit: int) -> bytes:
         if inflate.eof:
             self._end_member(inflate.unused_data)
             return b""
@@ -122,7 +122,7 @@ class GzipSource:
             raise self._cut_off()
         try:
             block: bytes = inflate.decompress(packed, limit)
-        except igzip_lib.IsalError as error:
+        except _IsalError as error:
             raise self._damaged("the compressed data break off in the middle") from error
         self._crc = isal_zlib.crc32(block, self._crc)
         self._length += len(block)
@@ -187,12 +187,14 @@ class GzipSource:
                 raise self._damaged("the check sum of its gzip header is wrong")
 
     def _text_field(self) -> bytes:
-        field = b""
-        while not field.endswith(b"\0"):
-            field += self._exactly(1)
-            if len(field) > _LONGEST_FIELD:
+        while (end := self._pending.find(b"\0")) < 0:
+            if len(self._pending) > _LONGEST_FIELD:
                 raise self._damaged("its gzip header is invalid")
-        return field
+            more = self._read_file()
+            if not more:
+                raise self._cut_off()
+            self._pending += more
+        return self._exactly(end + 1)
 
     def _end_member(self, unused: bytes) -> None:
         self._inflate = None

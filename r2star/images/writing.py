@@ -1,8 +1,8 @@
 """Writing NIfTI images: whole or not at all, re-read before they count, the same bytes for the same values.
 
-A file is NIfTI-1, little endian, unscaled, with sform and qform of the same code and place. Gzip streams are packed by
-ISA-L in blocks of fixed size, without name or time, so that neither slabs nor threads show in the bytes.
-Imports numpy, isal, errors and files.
+A file is NIfTI-1, little endian, unscaled, with sform and qform of the same code and place. Gzip streams
+are packed by ISA-L in blocks of fixed size, without name or time, so that neither slabs nor threads show in
+the bytes. Imports numpy, isal, errors and files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from r2star.images.grid import Grid, Image, to_canonical
 from r2star.images.headers import DATATYPES, LAYOUTS, LONGEST_AXIS
 from r2star.images.opening import is_gzip_name
 from r2star.images.orientation import nearest_right_angled, quaternion_of
-from r2star.images.reading import ImageReader
+from r2star.images.reader import ImageReader
 
 _LEVEL = 1
 _BLOCK = 1 << 20
@@ -36,8 +36,8 @@ _CODES = {np.dtype(name): code for code, name in DATATYPES.items()}
 class ImageWriter:
     """An image being written slab by slab along z; `commit` verifies it and puts it in place.
 
-    Used as a context manager: leaving without `commit` leaves nothing. ``shape`` may have a fourth axis beyond the
-    grid's three. After `commit`, ``sha256`` is the hash of the file's bytes.
+    Used as a context manager: leaving without `commit` leaves nothing. ``shape`` may have a fourth axis
+    beyond the grid's three. After `commit`, ``sha256`` is the hash of the file's bytes.
 
     Raises
     ------
@@ -74,14 +74,14 @@ class ImageWriter:
         self._content(header)
 
     def write_slices(self, values: NDArray[Any]) -> None:
-        """Append whole slices (X, Y, n), or any further values (X, Y, Z, ...) that follow in storage order."""
+        """Append the slices (X, Y, n), or values (X, Y, Z, ...), that come next in storage order."""
         if values.shape[:2] != self.shape[:2]:
             raise ValueError(f"slices of shape {values.shape} for an image of shape {self.shape}")
         flat = np.ravel(self._cast(values), order="F")
         if flat.size > self._left:
             raise ValueError("more values than the image holds")
         self._left -= flat.size
-        self._content(memoryview(flat.view(np.uint8)))
+        self._content(flat.view(np.uint8).data)
 
     def commit(self) -> None:
         """Finish the file, flush it, read it back and rename it to its place."""
@@ -142,7 +142,7 @@ class ImageWriter:
         self._file.write(data)
 
     def _read_back(self) -> None:
-        """Read the temporary file as any image is read: header, place, check sum, length and hash must be ours."""
+        """Read the temporary file as any image is read: its place, type, check sum and hash must be ours."""
         try:
             with ImageReader(self._file.temporary, dtype=self.dtype) as reader:
                 reader.verify()
@@ -214,9 +214,10 @@ def write_image(
     description: str = "",
     xform_code: int = 1,
 ) -> Path:
-    """Write (X, Y, Z) or (X, Y, Z, T) values: temporary file, fsync, re-read, rename; the same bytes every time.
+    """Write (X, Y, Z) or (X, Y, Z, T) values: temporary file, fsync, re-read, rename.
 
-    The name decides: .nii.gz is packed, .nii is not. A symbolic link at ``path`` is replaced, not followed.
+    The same values give the same bytes. The name decides: .nii.gz is packed, .nii is not. A symbolic link
+    at ``path`` is replaced, not followed.
 
     Raises
     ------
@@ -242,8 +243,8 @@ def write_image(
 def write_for_registration(path: str | Path, image: Image) -> Path:
     """Write an image (X, Y, Z) as ANTs should get it: closest to RAS+, float32, not finite → 0, uncompressed.
 
-    NIfTI readers differ over scaling, compression faults, contradictory or missing orientations and NaN; nothing
-    of that is left in this file.
+    NIfTI readers differ over scaling, compression faults, contradictory or missing orientations and NaN;
+    nothing of that is left in this file.
     """
     if image.data.ndim != 3:
         raise ValueError(f"registration takes three axes, not {image.data.shape}")
