@@ -29,7 +29,7 @@ class R2starError(Exception):
         ``"E"`` and three digits: E1 images, E2 BIDS and sidecars, E3 voxel values, E4 anatomy and regions,
         E5 command line and dataset, E6 environment, E7 group level.
     found, needed, fix
-        The three parts of the message.
+        The three parts of the message: "the echo is empty", "a magnitude image is needed", "export it again".
     path
         The file concerned, if there is one.
     unit

@@ -53,7 +53,7 @@ class UnitLocks:
         raise LockedError(
             "E604",
             f"another run works on this unit (process {(owner or {}).get('pid', '?')} on {(owner or {}).get('host', '?')})",
-            "one run per unit",
+            "a unit has one run at a time",
             f"wait for it; if it is dead, the lock is taken over {STALE_AFTER_S:.0f} s after its last sign of life",
             path=path,
             unit=unit,
@@ -75,7 +75,7 @@ class UnitLocks:
         except FileExistsError:
             return False
         except OSError as error:
-            raise EnvironmentFault("E602", f"a lock can't be written ({error.strerror})", "an output folder with the right to write",
+            raise EnvironmentFault("E602", f"a lock can't be written ({error.strerror})", "the right to write is needed",
                                    "check rights and space", path=path) from error  # fmt: skip
         finally:
             temporary.unlink(missing_ok=True)

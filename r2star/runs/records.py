@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from r2star.errors import Notice, R2starError
+from r2star.errors import EnvironmentFault, Notice, R2starError
 from r2star.files import sha256_of, write_text_atomically
 
 STATUS_COLUMNS = ("unit", "state", "code", "file", "message", "fix", "warnings", "seconds")
@@ -92,7 +92,7 @@ def changed_inputs(marker: Marker, inputs: Mapping[str, Path]) -> list[str]:
 def _has_hash(path: Path, digest: str) -> bool:
     try:
         return sha256_of(path) == digest
-    except OSError:
+    except EnvironmentFault:
         return False
 
 

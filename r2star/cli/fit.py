@@ -1,0 +1,67 @@
+"""``r2star-fit``: maps from files, no BIDS needed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from r2star import __version__
+from r2star.cli.common import Parser, run_command, say, say_notice
+from r2star.errors import UsageError
+from r2star.fit import METHODS
+from r2star.runs.resources import available_processors
+
+EPILOG = """\
+examples:
+  r2star-fit echo1.nii.gz echo2.nii.gz echo3.nii.gz --echo-times 0.004 0.008 0.012 -o maps
+  r2star-fit all_echoes_4d.nii.gz --echo-times 0.004 0.008 0.012 -o maps
+"""
+
+
+def build_parser() -> Parser:
+    """The parser of ``r2star-fit``."""
+    parser = Parser(
+        prog="r2star-fit",
+        description="Fit R2* to multi-echo magnitude images: R2* (1/s) with standard error, T2* (s), S0 and the status of each voxel.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("magnitude", nargs="+", type=Path, metavar="MAGNITUDE", help="one file an echo, or one 4D file")
+    parser.add_argument("--echo-times", nargs="+", type=float, required=True, metavar="S", help="echo times in seconds, in the order of the files")
+    parser.add_argument("-o", "--output-dir", type=Path, required=True, metavar="DIR", help="where the maps go")
+    parser.add_argument("--fit", choices=tuple(METHODS), default="nonlinear", help="estimator (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=available_processors(), metavar="N", help="threads (default: the processors of this job, %(default)s)")
+    parser.add_argument("--assume-orientation", action="store_true", help="accept images whose header has no orientation")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("--version", action="version", version=f"r2star {__version__}")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``r2star-fit``."""
+    return run_command(_run, argv)
+
+
+def _run(arguments: list[str]) -> int:
+    options = build_parser().parse_args(arguments)
+    check_echo_times(options.echo_times)
+    from r2star.steps.fit import fit_maps
+
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    result = fit_maps(
+        tuple(options.magnitude), tuple(options.echo_times), options.output_dir,
+        method=options.fit, n_threads=options.threads, assume_orientation=options.assume_orientation,
+    )  # fmt: skip
+    for notice in result.notices:
+        say_notice(notice)
+    say(f"Maps are in {options.output_dir}: " + ", ".join(path.name for path in result.derivatives if path.name.endswith(".nii.gz")))
+    return 0
+
+
+def check_echo_times(echo_times_s: list[float]) -> None:
+    """Echo times are in seconds, positive and distinct; milliseconds are refused, never converted."""
+    if any(not 0 < time < 0.5 for time in echo_times_s):
+        raise UsageError("E522", f"--echo-times {' '.join(map(str, echo_times_s))}", "seconds between 0 and 0.5 are needed",
+                         "divide milliseconds by 1000")  # fmt: skip
+    if len(set(echo_times_s)) != len(echo_times_s) or len(echo_times_s) < 2:
+        raise UsageError("E522", f"--echo-times {' '.join(map(str, echo_times_s))}", "two or more different ones are needed")

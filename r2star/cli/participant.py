@@ -1,0 +1,201 @@
+"""The first level: which units to run, running their graphs, and what came of each."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from r2star import __version__
+from r2star.bids.dataset import write_bidsignore, write_dataset_description
+from r2star.bids.find import find_units
+from r2star.bids.selection import read_filters
+from r2star.bids.units import Unit
+from r2star.cli.common import say, say_error
+from r2star.cli.progress import Progress, stop_on_signals
+from r2star.errors import EnvironmentFault, LockedError, R2starError, UsageError
+from r2star.runs.locks import UnitLocks
+from r2star.runs.records import (
+    changed_inputs,
+    changed_outputs,
+    read_marker,
+    read_markers,
+    record_failure,
+    remove_marker,
+    write_status,
+)
+from r2star.settings import Settings
+
+#: Units in one graph: enough to keep every processor busy, few enough to keep memory and scheduling flat.
+UNITS_PER_GRAPH = 24
+
+
+@dataclass
+class Outcome:
+    """How many units ended how, and the errors."""
+
+    complete: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    errors: list[R2starError] = field(default_factory=list)
+
+    def exit_code(self, n_requested: int) -> int:
+        """0, or by the errors: environment where it stopped everything, then locked, then 1."""
+        if not self.errors:
+            return 0
+        disk = any(isinstance(error, EnvironmentFault) and error.code in ("E601", "E602") for error in self.errors)
+        if disk or (len(self.errors) == n_requested and all(isinstance(error, EnvironmentFault) for error in self.errors)):
+            return EnvironmentFault.exit_code
+        if all(isinstance(error, LockedError) for error in self.errors):
+            return LockedError.exit_code
+        return 1
+
+
+def run_participant_level(settings: Settings) -> int:
+    """Run the first level and return the exit code."""
+    check_parts()
+    check_folders(settings)
+    filters = read_filters(settings.bids_filter_file) if settings.bids_filter_file else None
+    units = find_units(settings.bids_dir, settings.participant_labels, settings.session_labels, filters)
+    refuse_mixed_results(settings)
+    write_dataset_description(settings.output_dir, settings.bids_dir, __version__)
+    write_bidsignore(settings.output_dir)
+    outcome = Outcome()
+    with UnitLocks(settings.output_dir / "logs" / "locks") as locks, stop_on_signals():
+        ready = [unit for unit in units if is_to_run(unit, settings, locks, outcome)]
+        try:
+            run_units(ready, settings, locks, outcome)
+        finally:
+            status = write_status(settings.output_dir)
+    summarise(outcome, status)
+    return outcome.exit_code(len(units))
+
+
+def check_parts() -> None:
+    """Refuse to start without a part that the run would miss in its middle."""
+    try:
+        version = importlib.metadata.version("antspyx")
+    except importlib.metadata.PackageNotFoundError:
+        version = "none"
+    if not version.startswith("0.6."):
+        raise EnvironmentFault("E605", f"antspyx (ANTs) {version} is installed", "antspyx 0.6 is needed", 'pip install "antspyx>=0.6.3,<0.7"')
+
+
+def check_folders(settings: Settings) -> None:
+    """Refuse folders that can't serve, before any work."""
+    source, output = settings.bids_dir, settings.output_dir
+    if not source.is_dir():
+        raise UsageError("E501", "no such folder", "a BIDS dataset is needed", "check the path", path=source)
+    if output == source:
+        raise UsageError("E523", "the output folder is the input folder", "results need a folder of their own",
+                         f"e.g. {source / 'derivatives' / 'r2star'}", path=output)  # fmt: skip
+    for folder in (output, settings.work_dir):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / f".r2star-probe-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise EnvironmentFault("E602", f"the folder can't be written ({error.strerror})", "the right to write is needed",
+                                   "choose another folder or change its rights", path=folder) from error  # fmt: skip
+
+
+def refuse_mixed_results(settings: Settings) -> None:
+    """Results of another version or of other settings never mix with this run's."""
+    if settings.force:
+        return
+    for marker in read_markers(settings.output_dir):
+        if marker.version != __version__:
+            raise UsageError("E524", f"the output folder holds results of r2star {marker.version}", f"this is {__version__}",
+                             "use a new output folder, or --force to redo them", path=settings.output_dir)  # fmt: skip
+        if marker.settings_sha256 != settings.result_key:
+            now = settings.result_settings()
+            differ = sorted(key for key in now if now[key] != marker.settings.get(key))
+            raise UsageError("E524", f"the output folder holds results of other settings ({', '.join(differ) or 'unknown'})",
+                             "results of one set of settings are needed", "use a new output folder, or --force to redo them",
+                             path=settings.output_dir)  # fmt: skip
+
+
+def is_to_run(unit: Unit, settings: Settings, locks: UnitLocks, outcome: Outcome) -> bool:
+    """Whether a unit has work to do; takes its lock. What can't run is recorded."""
+    try:
+        if unit.problem is not None:
+            raise unit.problem
+        locks.acquire(unit.label)
+    except R2starError as error:
+        error.unit = unit.label
+        skip = unit.skipped and not isinstance(error, LockedError)
+        if not isinstance(error, LockedError):
+            record_failure(settings.output_dir, unit.label, error, state="skipped" if skip else "")
+        if skip:
+            outcome.skipped += 1
+            say(f"{unit.label}: skipped, {error.message}")
+        else:
+            outcome.errors.append(error)
+            say_error(error)
+        return False
+    if is_complete(unit, settings):
+        outcome.unchanged += 1
+        locks.release(unit.label)
+        return False
+    remove_marker(settings.output_dir, unit.label)
+    return True
+
+
+def is_complete(unit: Unit, settings: Settings) -> bool:
+    """Whether a unit's marker holds: same version and settings, same inputs and outputs by content."""
+    marker = read_marker(settings.output_dir, unit.label)
+    return (
+        marker is not None
+        and marker.version == __version__
+        and marker.settings_sha256 == settings.result_key
+        and not changed_inputs(marker, unit.input_files(settings.bids_dir))
+        and not changed_outputs(settings.output_dir, marker)
+    )
+
+
+def run_units(units: Sequence[Unit], settings: Settings, locks: UnitLocks, outcome: Outcome) -> None:
+    """Run units graph by graph, all of a participant's in the same one."""
+    if not units:
+        return
+    from r2star.workflows.run import run_graph
+
+    threads = min(settings.omp_n_threads, max(1, settings.n_procs // min(len(units), settings.n_procs)))
+    progress = Progress(units, settings.output_dir, settings.verbosity)
+    for batch in by_participant(units, UNITS_PER_GRAPH):
+        results = run_graph(batch, settings, threads, progress)
+        for unit, error in results.items():
+            locks.release(unit)
+            if error is None:
+                outcome.complete += 1
+            else:
+                outcome.errors.append(error)
+        if settings.stop_on_first_crash and outcome.errors:
+            return
+
+
+def by_participant(units: Sequence[Unit], size: int) -> list[list[Unit]]:
+    """Batches of about ``size`` units that never part a participant's units."""
+    batches: list[list[Unit]] = [[]]
+    for unit in units:
+        last = batches[-1]
+        if len(last) >= size and last[-1].participant != unit.participant:
+            batches.append([])
+        batches[-1].append(unit)
+    return batches
+
+
+def summarise(outcome: Outcome, status: Path) -> None:
+    """The last lines of a run."""
+    parts = [
+        (outcome.complete, "complete"),
+        (outcome.unchanged, "already complete and unchanged"),
+        (outcome.skipped, "skipped"),
+        (len(outcome.errors), "failed"),
+    ]
+    say("Units: " + ", ".join(f"{number} {word}" for number, word in parts if number) + ".")
+    if outcome.unchanged and not outcome.complete and not outcome.errors:
+        say("Nothing to do.")
+    say(f"States: {status}")

@@ -1,0 +1,137 @@
+"""Step: echoes → maps of R2*, its standard error, T2*, S0 and the fit's status, slab by slab.
+
+Reads and writes through `r2star.images`; the fit is `r2star.fit.fit_decay`. A slab of slices is read from all echoes
+(two files at a time), fitted and written before the next, so that memory stays bounded by the slab.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2star.bids.sidecars import image_sidecar, write_json, write_lookup
+from r2star.errors import InputError, Notice
+from r2star.fit import METHODS, Decay, Status, fit_decay
+from r2star.images import Grid, ImageReader, ImageWriter, open_image
+
+#: Bytes of one slab of float32 echoes: large enough to keep two threads busy, small beside a head.
+SLAB_BYTES = 64 * 2**20
+#: A unit whose fitted voxels rise with echo time in more than this share has its echoes or times mixed up.
+LARGEST_RISING_SHARE = 0.5
+
+#: Maps that a fit writes: file name → (key in `DERIVATIVES`, type).
+MAPS = {
+    "R2starmap.nii.gz": ("r2star", np.float32),
+    "desc-stderr_R2starmap.nii.gz": ("r2star_stderr", np.float32),
+    "T2starmap.nii.gz": ("t2star", np.float32),
+    "S0map.nii.gz": ("s0", np.float32),
+    "desc-residual_R2starmap.nii.gz": ("residual", np.float32),
+    "desc-fitstatus_dseg.nii.gz": ("fit_status", np.uint8),
+}
+
+
+class FittedMaps(NamedTuple):
+    """Maps on the grid of the echoes; ``derivatives`` lists all files with their sidecars."""
+
+    r2star_map: Path
+    stderr_map: Path
+    s0_map: Path
+    residual_map: Path
+    status_map: Path
+    derivatives: tuple[Path, ...]
+    notices: tuple[Notice, ...]
+
+
+def fit_maps(
+    magnitude: tuple[Path, ...],
+    echo_times_s: tuple[float, ...],
+    out_dir: Path,
+    method: str = "nonlinear",
+    n_threads: int = 1,
+    assume_orientation: bool = False,
+) -> FittedMaps:
+    """Fit S(t) = S0·exp(−R2*·t) in every voxel of the echoes: one file an echo, or one 4D file of all.
+
+    Raises
+    ------
+    InputError
+        E1 for an image, E306 for echoes of different shapes, E303 where most of the signal rises with echo time.
+    """
+    counts = np.zeros(256, np.int64)
+    with ExitStack() as stack:
+        readers = [stack.enter_context(open_image(path, assume_orientation=assume_orientation)) for path in magnitude]
+        grid = _one_grid(readers, len(echo_times_s))
+        writers = [stack.enter_context(ImageWriter(out_dir / name, grid, dtype=kind)) for name, (_, kind) in MAPS.items()]
+        pool = stack.enter_context(ThreadPoolExecutor(max(1, n_threads)))
+        for slab in _slabs(readers, grid, pool):
+            decay = fit_decay(np.moveaxis(slab, 0, -1), echo_times_s, method=method, n_threads=n_threads)
+            counts += np.bincount(decay.status.ravel(), minlength=256)
+            list(pool.map(ImageWriter.write_slices, writers, _maps_of(decay)))
+        for reader in readers:
+            reader.close()  # verifies the rest of the file
+        _check_rising(counts, magnitude)
+        list(pool.map(ImageWriter.commit, writers))
+    derivatives = [out_dir / name for name in MAPS]
+    derivatives += _write_sidecars(out_dir, method, echo_times_s)
+    by_key = dict(zip((key for key, _ in MAPS.values()), derivatives))
+    return FittedMaps(
+        by_key["r2star"], by_key["r2star_stderr"], by_key["s0"], by_key["residual"], by_key["fit_status"],
+        tuple(derivatives), tuple(dict.fromkeys(notice for reader in readers for notice in reader.notices)),
+    )  # fmt: skip
+
+
+def _one_grid(readers: Sequence[ImageReader], n_echoes: int) -> Grid:
+    """The grid that all echoes share."""
+    expected = {(*readers[0].shape[:3],)} if len(readers) > 1 else {(*readers[0].shape[:3], n_echoes)}
+    if {reader.shape for reader in readers} != expected or len(readers) not in (1, n_echoes):
+        listed = ", ".join(f"{reader.path.name} {'×'.join(map(str, reader.shape))}" for reader in readers)
+        raise InputError("E306", f"{n_echoes} echo times and the shapes {listed}", "one 3D image an echo, or one 4D image of all, is needed",
+                         "check the files and the echo times", path=readers[0].path)  # fmt: skip
+    return readers[0].grid
+
+
+def _slabs(readers: Sequence[ImageReader], grid: Grid, pool: ThreadPoolExecutor) -> Iterator[NDArray[np.float32]]:
+    """Slabs (E, X, Y, n) in order along z. A 4D file holds its last echo at its end, so it is read whole."""
+    nx, ny, nz = grid.shape
+    whole = np.moveaxis(readers[0].read(), -1, 0) if len(readers) == 1 else None
+    n_echoes = len(readers) if whole is None else len(whole)
+    depth = max(1, SLAB_BYTES // (n_echoes * nx * ny * 4))
+    for start in range(0, nz, depth):
+        count = min(depth, nz - start)
+        if whole is None:
+            yield np.stack(list(pool.map(lambda reader, n=count: reader.read_slices(n), readers)))
+        else:
+            yield whole[..., start : start + count]
+
+
+def _maps_of(decay: Decay) -> Iterator[NDArray[np.generic]]:
+    """The maps in the order of `MAPS`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t2star_s = np.where(decay.r2star_per_s > 0, 1.0 / decay.r2star_per_s, np.nan)
+    yield from (decay.r2star_per_s, decay.r2star_se_per_s, t2star_s, decay.s0, decay.residual, decay.status)
+
+
+def _check_rising(counts: NDArray[np.int64], magnitude: Sequence[Path]) -> None:
+    fitted = sum(counts[code] for code in Status if code.has_value)
+    if fitted and counts[Status.RISING] > LARGEST_RISING_SHARE * fitted:
+        share = 100 * counts[Status.RISING] / fitted
+        raise InputError("E303", f"the signal rises with echo time in {share:.0f} % of the voxels", "it falls in tissue",
+                         "check that each echo has its own EchoTime", path=magnitude[0])  # fmt: skip
+
+
+def _write_sidecars(out_dir: Path, method: str, echo_times_s: Sequence[float]) -> list[Path]:
+    """A JSON file beside each map, and the lookup table of the status."""
+    chosen = METHODS[method]
+    written = []
+    for name, (key, _) in MAPS.items():
+        content = image_sidecar(key, algorithm=chosen.summary, reference=chosen.reference, extra={"EchoTime": sorted(echo_times_s)})
+        written.append(write_json(out_dir / name.replace(".nii.gz", ".json"), content))
+    rows = [{"index": int(code), "name": code.label, "description": code.meaning} for code in Status]
+    written.append(write_lookup(out_dir / "desc-fitstatus_dseg.tsv", rows, ("index", "name", "description")))
+    return written
