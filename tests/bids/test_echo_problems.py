@@ -144,7 +144,8 @@ def test_real_without_imaginary_part(dataset: Path, add_echoes: AddEchoes) -> No
     ("text", "words"),
     [
         ('{"EchoTime": 0.004,\n "Manufacturer": "x",\n}', "line 3"), ('{"EchoTime": 0.004', "line 1"),
-        ("", "line 1"), ("[1, 2]", "line 1"), ('{"EchoTime": 0.004, "EchoTime": 0.005}', "'EchoTime' is given twice"),
+        ("", "line 1"), ("[1, 2]", "line 1"),
+        ('{"EchoTime": 0.004, "EchoTime": 0.005}', "'EchoTime' is given twice"),
         ("[" * 100_000, "JSON"), (b"\xff\xfe{\x00}\x00", "line 1"),
         ('{"EchoTime": ' + "9" * 5000 + "}", "JSON"),
     ],
