@@ -7,6 +7,16 @@ from typing import Any
 from r2star.workflows.stage import Stage
 from r2star.workflows.step import Step, StepNode
 
+#: How the engine runs our graphs: results count by the content of their inputs.
+EXECUTION = {
+    "hash_method": "content",
+    "crashfile_format": "txt",
+    "poll_sleep_duration": 0.1,
+    "check_version": False,
+    "remove_unnecessary_outputs": False,
+    "job_finished_timeout": 30,
+}
+
 
 def make_node(
     name: str,

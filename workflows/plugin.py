@@ -16,9 +16,10 @@ from typing import Any
 
 from nipype.pipeline.plugins import multiproc
 
+from r2star.workflows.watcher import DEAD_WORKER
+
 #: A worker is replaced after so many tasks, so that a library's leak stays small.
 TASKS_PER_WORKER = 50
-DEAD_WORKER = "the worker process died"
 _PR_SET_PDEATHSIG = 1
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 # before nipype's first import: it must not call home, and no library may start more threads than this run allows
 os.environ.update({"NO_ET": "1", "NIPYPE_NO_ET": "1"})
@@ -16,39 +14,13 @@ from nipype import config as nipype_config
 from nipype.pipeline import engine as pe
 
 from r2star.bids.units import Unit
-from r2star.errors import ERROR_KINDS, EnvironmentFault, ProcessingError, R2starError
-from r2star.runs.records import read_marker, record_failure
+from r2star.errors import ProcessingError, R2starError
 from r2star.settings import Settings
+from r2star.workflows.nodes import EXECUTION
 from r2star.workflows.participant import init_participant_wf
-from r2star.workflows.plugin import DEAD_WORKER, SlotsPlugin
+from r2star.workflows.plugin import SlotsPlugin
 from r2star.workflows.plugin_file import read_plugin_file
-from r2star.workflows.step import ERROR_FILE
-
-EXECUTION = {
-    "hash_method": "content",
-    "crashfile_format": "txt",
-    "poll_sleep_duration": 0.1,
-    "check_version": False,
-    "remove_unnecessary_outputs": False,
-    "job_finished_timeout": 30,
-}
-
-
-class ProgressLike(Protocol):
-    """What the graph layer tells the command line."""
-
-    def begin_stage(self, unit: str, words: str, number: int, n_stages: int) -> None:
-        """A stage of a unit starts."""
-
-    def end_stage(self, share: float) -> None:
-        """Work that is ``share`` of a unit's usual work is done."""
-
-    def end_unit(self, unit: str, error: R2starError | None) -> None:
-        """A unit is complete, or failed."""
-
-    def seconds(self, unit: str) -> float:
-        """Time since the unit began."""
-
+from r2star.workflows.watcher import ProgressLike, Watcher, last_line
 
 def run_graph(
     units: Sequence[Unit], settings: Settings, n_threads: int, progress: ProgressLike
@@ -65,7 +37,7 @@ def run_graph(
         raise
     except Exception as error:  # nipype re-raises the first failed node's traceback; the watcher has them all
         if not any(watcher.results.values()):
-            watcher.fail_rest(units, ProcessingError("E498", f"the engine stopped: {_last_line(str(error))}", fix="see logs/ for the traceback"))
+            watcher.fail_rest(units, ProcessingError("E498", f"the engine stopped: {last_line(str(error))}", fix="see logs/ for the traceback"))
     finally:
         if isinstance(plugin, SlotsPlugin):
             plugin.close(kill=True)
@@ -115,75 +87,3 @@ def _plugin(settings: Settings, watcher: Watcher) -> Any:
         return read_plugin_file(settings.nipype_plugin_file, status_callback=watcher)
     arguments = {"n_procs": settings.n_procs, "memory_gb": settings.mem_gb or 1.0, "status_callback": watcher}
     return SlotsPlugin(arguments)
-
-
-class Watcher:
-    """Follows the nodes of a graph and turns their ends into the ends of units."""
-
-    def __init__(self, output_dir: Path, progress: ProgressLike) -> None:
-        self._output_dir = output_dir
-        self._progress = progress
-        self.results: dict[str, R2starError | None] = {}
-
-    def __call__(self, node: Any, event: str) -> None:
-        """Nipype's status callback: ``event`` is start, end or exception."""
-        stage = getattr(node, "stage", None)
-        if stage is None:
-            return
-        if event == "start":
-            for unit in stage.units:
-                self._progress.begin_stage(unit, stage.words, stage.number, stage.n_stages)
-        elif event == "end":
-            self._progress.end_stage(stage.share)
-            if stage.is_last:
-                self._end(stage.units[0], None)
-        elif event == "exception":
-            error = error_of(node)
-            for unit in stage.units:
-                self._end(unit, error)
-
-    def _end(self, unit: str, error: R2starError | None) -> None:
-        if unit in self.results:
-            return
-        self.results[unit] = error
-        if error is not None:
-            error = type(error)(**{**error.as_dict(), "unit": unit})
-            self.results[unit] = error
-            record_failure(self._output_dir, unit, error, seconds=self._progress.seconds(unit))
-        self._progress.end_unit(unit, error)
-
-    def fail_rest(self, units: Sequence[Unit], error: R2starError) -> None:
-        """The engine itself failed: so did every unit that has not ended."""
-        for unit in units:
-            self._end(unit.label, error)
-
-    def check_all(self, units: Sequence[Unit], *, stopped: bool) -> None:
-        """No unit may end without a marker or an error, whatever the plugin told."""
-        for unit in units:
-            label = unit.label
-            ended_well = self.results.get(label, "") is None
-            if ended_well and read_marker(self._output_dir, label) is None:
-                del self.results[label]
-            if label in self.results or (stopped and any(self.results.values())):
-                continue
-            self._end(label, ProcessingError("E499", "the unit ended without a result", fix="see logs/ and run again"))
-
-
-def error_of(node: Any) -> R2starError:
-    """What made a node fail: the step's own error, a dead worker, or something unexpected."""
-    failure = "".join(getattr(node, "failure", ()) or ())
-    if DEAD_WORKER in failure:
-        return EnvironmentFault("E608", f"{DEAD_WORKER} in the stage '{node.stage.words}' (killed, or out of memory)",
-                                f"this stage needs about {node.mem_gb:.0f} GB", "give more memory or fewer --nprocs, and run again")  # fmt: skip
-    try:
-        parts = json.loads((Path(node.output_dir()) / ERROR_FILE).read_text())
-        return ERROR_KINDS[parts.pop("kind")](**parts)
-    except (OSError, ValueError, KeyError):
-        return ProcessingError("E499", f"the stage '{node.stage.words}' failed: {_last_line(failure) or 'unknown cause'}",
-                               fix="see the crash report in logs/")  # fmt: skip
-
-
-def _last_line(text: str) -> str:
-    """The last line that says something."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""

@@ -34,9 +34,9 @@ from r2star import __version__
 from r2star.errors import EnvironmentFault, Notice, R2starError
 from r2star.files import write_fault
 from r2star.runs.resources import peak_memory_gib
+from r2star.workflows.watcher import ERROR_FILE
 
 NOT_HASHED = frozenset({"n_threads"})
-ERROR_FILE = "error.json"
 OUTPUTS_FILE = "outputs.json"
 #: What a step told of itself: its warnings, time and memory; every interface has it as output ``record``.
 RECORD_FILE = "record.json"
