@@ -1,8 +1,8 @@
 """The one way to read an image: slab by slab, verified to the last byte. Imports numpy and errors.
 
- Values are scaled in float64 and then
-cast; NaN and infinities stay. A slab is only as certain as what was read so far: nothing that was made from
-slabs may be believed before the last one came, or `ImageReader.close` returned, without an error.
+Values are scaled in float64 and then cast; NaN and infinities stay. A slab is only as certain as what was
+read so far: nothing that was made from slabs may be believed before the last one came, or `ImageReader.close`
+returned, without an error.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ MOST_SURPLUS_BYTES = 4096
 
 _MOST_DEFLATE = 1032  # a byte of deflate stream never gives more bytes than this (zlib's technical notes)
 _SKIP = 1 << 16
+_MOST_SEARCHED = 1 << 30
 _BLOCK_VALUES = 1 << 17
 
 
@@ -73,6 +74,8 @@ class ImageReader:
                 self.header, self.path, xform=xform, assume_orientation=assume_orientation
             )
             self._check_complex()
+        except InputError as error:
+            raise self._cause_of(error) from error
         except BaseException:
             self._file.close()
             raise
@@ -236,15 +239,31 @@ class ImageReader:
                 "E111", "a second gzip stream follows the image", "", "keep one image a file", path=self.path
             )
         if surplus > MOST_SURPLUS_BYTES:
-            raise InputError(
-                "E112",
-                "the file holds more values than its header says",
-                f"at most {MOST_SURPLUS_BYTES} bytes may follow them",
-                RECOPY,
-                path=self.path,
-            )
+            raise self._cause_of(self._too_long())
         if surplus:
             message = f"{surplus} bytes follow the values and were not used"
             self._notices.append(Notice("W101", message, RECOPY, str(self.path)))
         self._verified = True
         self._file.close()
+
+    def _too_long(self) -> InputError:
+        return InputError(
+            "E112",
+            "the file holds more values than its header says",
+            f"at most {MOST_SURPLUS_BYTES} bytes may follow them",
+            RECOPY,
+            path=self.path,
+        )
+
+    def _cause_of(self, error: InputError) -> InputError:
+        """What explains a fault of the content: damage to the file if there is any, else the fault."""
+        scratch = memoryview(bytearray(_SKIP))
+        try:
+            for _ in range(_MOST_SEARCHED // _SKIP):
+                if self._source.read_into(scratch) < _SKIP:
+                    break
+        except InputError as damage:
+            return damage
+        finally:
+            self._file.close()
+        return error

@@ -26,8 +26,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 RECOPY = "copy the file again from its source and compare the checksums"
 
 _IsalError: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]
-_FILE_CHUNK = 1 << 17
-_BLOCK = 1 << 19
+_FILE_CHUNK = 1 << 16
+_BLOCK = 1 << 18
 _LONGEST_FIELD = 1 << 16
 _HEADER_CRC, _EXTRA, _NAME, _COMMENT, _RESERVED = 2, 4, 8, 16, 0xE0
 
