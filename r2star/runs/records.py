@@ -66,6 +66,11 @@ def read_markers(output_dir: Path) -> list[Marker]:
     return [marker for path in paths if (marker := _load(path)) is not None]
 
 
+def unreadable_markers(output_dir: Path) -> list[Path]:
+    """Markers that stand but can't be read."""
+    return [path for path in sorted(units_folder(output_dir).glob("*.json")) if _load(path) is None]
+
+
 def _load(path: Path) -> Marker | None:
     try:
         return Marker(**json.loads(path.read_text()))
