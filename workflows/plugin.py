@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing as mp
-import os
 import signal
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any
 
 from nipype.pipeline.plugins import multiproc
@@ -79,7 +79,7 @@ class SlotsPlugin(multiproc.MultiProcPlugin):  # type: ignore[misc]
         self._task_obj: dict[int, Future[dict[str, Any]]] = {}
         self._taskid = 0
         self._stats = None
-        self._slots = [Slot(os.getcwd()) for _ in range(self.processors)]
+        self._slots = [Slot(str(Path.cwd())) for _ in range(self.processors)]
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
         self._taskid += 1

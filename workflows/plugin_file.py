@@ -19,10 +19,20 @@ def read_plugin_file(path: Path, status_callback: Callable[[Any, str], None]) ->
         name, arguments = content["plugin"], dict(content.get("plugin_args") or {})
         kind = getattr(plugins, f"{name}Plugin")
     except OSError as error:
-        raise UsageError("E525", f"the plugin file can't be read ({error.strerror})", "a JSON or YAML file is needed", path=path) from error
+        raise UsageError(
+            "E525",
+            f"the plugin file can't be read ({error.strerror})",
+            "a JSON or YAML file is needed",
+            path=path,
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError("E526", f"the plugin file can't be understood ({error})", "plugin and plugin_args of one of nipype's plugins are needed",
-                         'e.g. {"plugin": "SLURM", "plugin_args": {"sbatch_args": "--mem=8G"}}', path=path) from error  # fmt: skip
+        raise UsageError(
+            "E526",
+            f"the plugin file can't be understood ({error})",
+            "plugin and plugin_args of one of nipype's plugins are needed",
+            'e.g. {"plugin": "SLURM", "plugin_args": {"sbatch_args": "--mem=8G"}}',
+            path=path,
+        ) from error
     return kind(plugin_args={**arguments, "status_callback": status_callback})
 
 

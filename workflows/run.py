@@ -12,15 +12,16 @@ os.environ.update({"NO_ET": "1", "NIPYPE_NO_ET": "1"})
 
 from nipype import config as nipype_config
 from nipype.pipeline import engine as pe
+from r2star.workflows.participant import init_participant_wf
 
 from r2star.bids.units import Unit
 from r2star.errors import ProcessingError, R2starError
 from r2star.settings import Settings
 from r2star.workflows.nodes import EXECUTION
-from r2star.workflows.participant import init_participant_wf
 from r2star.workflows.plugin import SlotsPlugin
 from r2star.workflows.plugin_file import read_plugin_file
 from r2star.workflows.watcher import ProgressLike, Watcher, last_line
+
 
 def run_graph(
     units: Sequence[Unit], settings: Settings, n_threads: int, progress: ProgressLike
@@ -37,7 +38,12 @@ def run_graph(
         raise
     except Exception as error:  # nipype re-raises the first failed node's traceback; the watcher has them all
         if not any(watcher.results.values()):
-            watcher.fail_rest(units, ProcessingError("E498", f"the engine stopped: {last_line(str(error))}", fix="see logs/ for the traceback"))
+            watcher.fail_rest(
+                units,
+                ProcessingError(
+                    "E498", f"the engine stopped: {last_line(str(error))}", fix="see logs/ for the traceback"
+                ),
+            )
     finally:
         if isinstance(plugin, SlotsPlugin):
             plugin.close(kill=True)

@@ -5,8 +5,9 @@ Imports nipype and the step's module, nothing else of the graph layer. One line 
     class FitMaps(Step, function=fit_maps): ...
 
 Type hints become traits: ``Path`` an existing file, ``tuple[Path, ...]`` a list of them, ``Literal`` an enum, a
-default or ``| None`` makes the input optional. The parameter ``out_dir`` is no trait: it is the node's own folder.
-Thread counts (``n_threads``) are traits that never enter the hash; the package's version always does.
+dataclass an instance; a default or ``| None`` makes the input optional. The parameter ``out_dir`` is no trait: it
+is the node's own folder. Thread counts (``n_threads``) are traits that never enter the hash; the package's version
+always does.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import time
 import types
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -52,15 +54,15 @@ def _trait(hint: Any, *, mandatory: bool, hashed: bool) -> Any:
         return _trait(options[0], mandatory=False, hashed=hashed)
     if get_origin(hint) is Literal:
         return traits.Enum(*get_args(hint), **meta)
-    if get_origin(hint) is tuple and len(options) == 2 and options[1] is Ellipsis:  # noqa: PLR2004
+    if get_origin(hint) is tuple and len(options) == 2 and options[1] is Ellipsis:
         return traits.List(_trait(options[0], mandatory=True, hashed=hashed), **meta)
     simple = {Path: File, str: traits.Str, int: traits.Int, float: traits.Float, bool: traits.Bool}
     if hint is Path:
         return File(exists=True, **meta)
     if hint in simple:
         return simple[hint](**meta)
-    if get_origin(hint) is dict or hint is dict:
-        return traits.Dict(**meta)
+    if is_dataclass(hint):
+        return traits.Instance(hint, **meta)
     msg = f"a step's parameter has the type {hint}, for which there is no trait"
     raise TypeError(msg)
 
@@ -70,7 +72,9 @@ def _input_traits(function: Callable[..., Any]) -> dict[str, Any]:
     parameters = inspect.signature(function).parameters.values()
     return {
         one.name: _trait(
-            hints[one.name], mandatory=one.default is inspect.Parameter.empty, hashed=one.name not in NOT_HASHED
+            hints[one.name],
+            mandatory=one.default is inspect.Parameter.empty,
+            hashed=one.name not in NOT_HASHED,
         )
         for one in parameters
         if one.name != "out_dir"
@@ -79,7 +83,9 @@ def _input_traits(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _output_traits(function: Callable[..., Any]) -> dict[str, Any]:
     result = get_type_hints(get_type_hints(function)["return"])
-    own = {name: _trait(hint, mandatory=False, hashed=True) for name, hint in result.items() if name != "notices"}
+    own = {
+        name: _trait(hint, mandatory=False, hashed=True) for name, hint in result.items() if name != "notices"
+    }
     return {**own, "record": File(exists=True), "notices": File(exists=True)}
 
 
@@ -98,7 +104,11 @@ class Step(BaseInterface):
     @classmethod
     def _spec(cls, name: str, base: type, fields: dict[str, Any]) -> type:
         # its real qualified name lets the spec be pickled to a worker process
-        return type(name, (base,), {**fields, "__module__": cls.__module__, "__qualname__": f"{cls.__qualname__}.{name}"})
+        return type(
+            name,
+            (base,),
+            {**fields, "__module__": cls.__module__, "__qualname__": f"{cls.__qualname__}.{name}"},
+        )
 
     def _run_interface(self, runtime: Any) -> Any:
         folder, start = Path(runtime.cwd), time.monotonic()
@@ -113,14 +123,21 @@ class Step(BaseInterface):
                 raise
             write_error(folder, fault)
             raise fault from error
-        self._results = results | self._write_records(folder, results.pop("notices", ()), time.monotonic() - start)
+        self._results = results | self._write_records(
+            folder, results.pop("notices", ()), time.monotonic() - start
+        )
         files = {str(path): path.stat().st_size for path in _paths(self._results.values())}
         (folder / OUTPUTS_FILE).write_text(json.dumps(files))
         return runtime
 
     def _write_records(self, folder: Path, notices: tuple[Notice, ...], seconds: float) -> dict[str, Path]:
         plain = [notice.as_dict() for notice in notices]
-        told = {"step": type(self).function.__name__, "notices": plain, "seconds": seconds, "peak_memory_gib": peak_memory_gib()}
+        told = {
+            "step": type(self).function.__name__,
+            "notices": plain,
+            "seconds": seconds,
+            "peak_memory_gib": peak_memory_gib(),
+        }
         (folder / RECORD_FILE).write_text(json.dumps(told))
         (folder / NOTICES_FILE).write_text(json.dumps(plain))
         return {"record": folder / RECORD_FILE, "notices": folder / NOTICES_FILE}
@@ -160,7 +177,9 @@ def _paths(values: Any) -> list[Path]:
 def environment_fault(error: MemoryError | OSError) -> EnvironmentFault | None:
     """The environment's fault behind a plain exception, or None where it is none."""
     if isinstance(error, MemoryError):
-        return EnvironmentFault("E603", "memory ran out", "this stage needs more of it", "raise --mem-gb or lower --nprocs")
+        return EnvironmentFault(
+            "E603", "memory ran out", "this stage needs more of it", "raise --mem-gb or lower --nprocs"
+        )
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
         return write_fault(error, error.filename or "")
     return None

@@ -80,21 +80,31 @@ class Watcher:
                 del self.results[label]
             if label in self.results or (stopped and any(self.results.values())):
                 continue
-            self._end(label, ProcessingError("E499", "the unit ended without a result", fix="see logs/ and run again"))
+            self._end(
+                label,
+                ProcessingError("E499", "the unit ended without a result", fix="see logs/ and run again"),
+            )
 
 
 def error_of(node: Any) -> R2starError:
     """What made a node fail: the step's own error, a dead worker, or something unexpected."""
     failure = "".join(getattr(node, "failure", ()) or ())
     if DEAD_WORKER in failure:
-        return EnvironmentFault("E608", f"{DEAD_WORKER} in the stage '{node.stage.words}' (killed, or out of memory)",
-                                f"this stage needs about {node.mem_gb:.0f} GB", "give more memory or fewer --nprocs, and run again")  # fmt: skip
+        return EnvironmentFault(
+            "E608",
+            f"{DEAD_WORKER} in the stage '{node.stage.words}' (killed, or out of memory)",
+            f"this stage needs about {node.mem_gb:.0f} GB",
+            "give more memory or fewer --nprocs, and run again",
+        )
     try:
         parts = json.loads((Path(node.output_dir()) / ERROR_FILE).read_text())
         return ERROR_KINDS[parts.pop("kind")](**parts)
     except (OSError, ValueError, KeyError):
-        return ProcessingError("E499", f"the stage '{node.stage.words}' failed: {last_line(failure) or 'unknown cause'}",
-                               fix="see the crash report in logs/")  # fmt: skip
+        return ProcessingError(
+            "E499",
+            f"the stage '{node.stage.words}' failed: {last_line(failure) or 'unknown cause'}",
+            fix="see the crash report in logs/",
+        )
 
 
 def last_line(text: str) -> str:

@@ -27,14 +27,20 @@ def build_parser() -> Parser:
     """The parser of ``r2star``; the reference page is made from it."""
     parser = Parser(
         prog="r2star",
-        description="Multi-echo gradient-echo MRI in BIDS to R2* maps, deep grey matter iron by region and cohort statistics.",
+        description="Multi-echo gradient-echo MRI in BIDS to R2* maps, regional iron and cohort statistics.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="the BIDS dataset")
-    parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="where the derivative dataset goes")
-    parser.add_argument("analysis_level", choices=("participant", "group"), metavar="{participant,group}",
-                        help="participant: maps, regions and a table per unit; group: the cohort's statistics")  # fmt: skip
+    parser.add_argument(
+        "output_dir", type=Path, metavar="OUTPUT_DIR", help="where the derivative dataset goes"
+    )
+    parser.add_argument(
+        "analysis_level",
+        choices=("participant", "group"),
+        metavar="{participant,group}",
+        help="participant: maps, regions and a table per unit; group: the cohort's statistics",
+    )
     parser.add_argument("--version", action="version", version=f"r2star {__version__}")
     _add_selection(parser)
     _add_method(parser)
@@ -46,52 +52,147 @@ def build_parser() -> Parser:
 
 def _add_selection(parser: Parser) -> None:
     group = parser.add_argument_group("which data")
-    group.add_argument("--participant-label", nargs="+", default=[], metavar="LABEL", help="only these participants (with or without sub-)")
-    group.add_argument("--session-label", nargs="+", default=[], metavar="LABEL", help="only these sessions (with or without ses-)")
-    group.add_argument("--bids-filter-file", type=Path, metavar="FILE.json", help='entities to select by, e.g. {"megre": {"acquisition": "highres"}, "t1w": {"run": "1"}}')
-    group.add_argument("--derivatives", nargs="+", type=Path, default=[], metavar="DIR", help="derivative datasets to take segmentations, masks, lesions and maps from")
-    group.add_argument("--skip-bids-validation", action="store_true", help="accepted for compatibility; r2star checks what it reads by itself")
+    group.add_argument(
+        "--participant-label",
+        nargs="+",
+        default=[],
+        metavar="LABEL",
+        help="only these participants (with or without sub-)",
+    )
+    group.add_argument(
+        "--session-label",
+        nargs="+",
+        default=[],
+        metavar="LABEL",
+        help="only these sessions (with or without ses-)",
+    )
+    group.add_argument(
+        "--bids-filter-file",
+        type=Path,
+        metavar="FILE.json",
+        help='entities to select by, e.g. {"megre": {"acquisition": "highres"}, "t1w": {"run": "1"}}',
+    )
+    group.add_argument(
+        "--derivatives",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="derivative datasets to take segmentations, masks, lesions and maps from",
+    )
+    group.add_argument(
+        "--skip-bids-validation",
+        action="store_true",
+        help="accepted for compatibility; r2star checks what it reads by itself",
+    )
 
 
 def _add_method(parser: Parser) -> None:
     group = parser.add_argument_group("R2* and iron")
-    group.add_argument("--fit", choices=tuple(METHODS), default="nonlinear", help="estimator (default: %(default)s)")
-    group.add_argument("--field-gradient", choices=("off", "report", "correct"), default="report", help="field gradients where there is phase: report their effect on R2*, or correct it (default: %(default)s)")
-    group.add_argument("--denoise", choices=("none", "mppca"), default="none", help="denoise the echoes before the fit (default: %(default)s)")
-    group.add_argument("--iron", metavar="CALIBRATION", help="give iron in mg/kg by a named calibration or TOML file; never done unasked")
+    group.add_argument(
+        "--fit", choices=tuple(METHODS), default="nonlinear", help="estimator (default: %(default)s)"
+    )
+    group.add_argument(
+        "--field-gradient",
+        choices=("off", "report", "correct"),
+        default="report",
+        help="field gradients where there is phase: report their effect on R2*, or correct it (default: %(default)s)",
+    )
+    group.add_argument(
+        "--denoise",
+        choices=("none", "mppca"),
+        default="none",
+        help="denoise the echoes before the fit (default: %(default)s)",
+    )
+    group.add_argument(
+        "--iron",
+        metavar="CALIBRATION",
+        help="give iron in mg/kg by a named calibration or TOML file; never done unasked",
+    )
     group.add_argument("--fit-only", action="store_true", help="maps only: no registration, no regions")
 
 
 def _add_anatomy(parser: Parser) -> None:
     group = parser.add_argument_group("anatomy")
-    group.add_argument("--atlas", action="append", metavar="NAME|FILE.toml", help=f"atlas by name or TOML file; may be repeated (default: {DEFAULT_ATLAS})")
-    group.add_argument("--segmentation", metavar="DERIVATIVE", help="dseg of another tool instead of the atlas")
+    group.add_argument(
+        "--atlas",
+        action="append",
+        metavar="NAME|FILE.toml",
+        help=f"atlas by name or TOML file; may be repeated (default: {DEFAULT_ATLAS})",
+    )
+    group.add_argument(
+        "--segmentation", metavar="DERIVATIVE", help="dseg of another tool instead of the atlas"
+    )
     group.add_argument("--lesions", metavar="DERIVATIVE", help="lesion masks")
     group.add_argument("--brain-mask", metavar="DERIVATIVE", help="brain masks of another tool")
-    group.add_argument("--maps", nargs="+", default=[], metavar="SUFFIX", help="other quantitative maps in --derivatives to summarise over the same regions")
-    group.add_argument("--assume-orientation", action="store_true", help="accept images whose header has no orientation (qform and sform codes 0)")
+    group.add_argument(
+        "--maps",
+        nargs="+",
+        default=[],
+        metavar="SUFFIX",
+        help="other quantitative maps in --derivatives to summarise over the same regions",
+    )
+    group.add_argument(
+        "--assume-orientation",
+        action="store_true",
+        help="accept images whose header has no orientation (qform and sform codes 0)",
+    )
 
 
 def _add_execution(parser: Parser) -> None:
     group = parser.add_argument_group("how to run")
-    group.add_argument("-w", "--work-dir", type=Path, metavar="DIR", help="intermediate results, for resuming (default: a folder r2star_work beside OUTPUT_DIR)")
-    group.add_argument("--nprocs", type=int, metavar="N", help="processes at a time (default: the processors of this job)")
-    group.add_argument("--omp-nthreads", type=int, metavar="N", help="threads of one process (default: what nprocs leaves for one participant)")
-    group.add_argument("--mem-gb", type=float, metavar="GB", help="memory in all (default: what this job has)")
-    group.add_argument("--nipype-plugin-file", type=Path, metavar="FILE", help="run the graph with another nipype plugin (JSON or YAML with plugin and plugin_args)")
-    group.add_argument("--random-seed", type=int, default=20140, metavar="N", help="seed of the registration (default: %(default)s)")
+    group.add_argument(
+        "-w",
+        "--work-dir",
+        type=Path,
+        metavar="DIR",
+        help="intermediate results, for resuming (default: a folder r2star_work beside OUTPUT_DIR)",
+    )
+    group.add_argument(
+        "--nprocs", type=int, metavar="N", help="processes at a time (default: the processors of this job)"
+    )
+    group.add_argument(
+        "--omp-nthreads",
+        type=int,
+        metavar="N",
+        help="threads of one process (default: what nprocs leaves for one participant)",
+    )
+    group.add_argument(
+        "--mem-gb", type=float, metavar="GB", help="memory in all (default: what this job has)"
+    )
+    group.add_argument(
+        "--nipype-plugin-file",
+        type=Path,
+        metavar="FILE",
+        help="run the graph with another nipype plugin (JSON or YAML with plugin and plugin_args)",
+    )
+    group.add_argument(
+        "--random-seed",
+        type=int,
+        default=20140,
+        metavar="N",
+        help="seed of the registration (default: %(default)s)",
+    )
     group.add_argument("--stop-on-first-crash", action="store_true", help="stop at the first unit that fails")
     group.add_argument("--strict", action="store_true", help="warnings that may touch a number become errors")
-    group.add_argument("--force", action="store_true", help="redo units that another version or other settings made")
+    group.add_argument(
+        "--force", action="store_true", help="redo units that another version or other settings made"
+    )
     group.add_argument("--sloppy", action="store_true", help="fast and rough registration, for tests only")
-    group.add_argument("-v", "--verbose", action="count", default=0, help="say more; -vv shows the engine's own log")
+    group.add_argument(
+        "-v", "--verbose", action="count", default=0, help="say more; -vv shows the engine's own log"
+    )
     group.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
 def _add_group_level(parser: Parser) -> None:
     group = parser.add_argument_group("group level")
-    group.add_argument("--model", type=Path, metavar="FILE.toml", help="models to fit (default: the built-in ones)")
-    group.add_argument("--allow-mixed-field", action="store_true", help="accept units of different field strengths")
+    group.add_argument(
+        "--model", type=Path, metavar="FILE.toml", help="models to fit (default: the built-in ones)"
+    )
+    group.add_argument(
+        "--allow-mixed-field", action="store_true", help="accept units of different field strengths"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -105,9 +206,14 @@ def _run(arguments: list[str]) -> int:
         from r2star.cli.group import run_group
 
         return run_group(
-            options.bids_dir, options.output_dir, model_file=options.model, iron=options.iron,
-            allow_mixed_field=options.allow_mixed_field, strict=options.strict, force=options.force,
-        )  # fmt: skip
+            options.bids_dir,
+            options.output_dir,
+            model_file=options.model,
+            iron=options.iron,
+            allow_mixed_field=options.allow_mixed_field,
+            strict=options.strict,
+            force=options.force,
+        )
     from r2star.cli.participant import run_participant_level
 
     return run_participant_level(settings_from(options))

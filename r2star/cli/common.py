@@ -30,7 +30,11 @@ def say_notice(notice: Notice, unit: str = "") -> None:
     where = f" {unit}:" if unit else ":"
     path = f" {notice.path}:" if notice.path else ""
     fix = f" Fix: {notice.fix.rstrip('.')}." if notice.fix else ""
-    print(f"WARNING R2S-{notice.code}{where}{path} {notice.message.rstrip('.')}.{fix}", file=sys.stderr, flush=True)  # noqa: T201
+    print(  # noqa: T201
+        f"WARNING R2S-{notice.code}{where}{path} {notice.message.rstrip('.')}.{fix}",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def say(text: str) -> None:
@@ -49,7 +53,11 @@ def run_command(command: Callable[[list[str]], int], argv: list[str] | None) -> 
             traceback.print_exc()
         return error.exit_code
     except MemoryError:
-        say_error(EnvironmentFault("E603", "memory ran out", "more of it is needed", "use a larger machine or fewer processes"))
+        say_error(
+            EnvironmentFault(
+                "E603", "memory ran out", "more of it is needed", "use a larger machine or fewer processes"
+            )
+        )
         return EnvironmentFault.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; not our error

@@ -22,16 +22,37 @@ def build_parser() -> Parser:
     """The parser of ``r2star-fit``."""
     parser = Parser(
         prog="r2star-fit",
-        description="Fit R2* to multi-echo magnitude images: R2* (1/s) with standard error, T2* (s), S0 and the status of each voxel.",
+        description="Fit R2* (1/s) with its standard error, T2* (s), S0 and the status of each voxel.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("magnitude", nargs="+", type=Path, metavar="MAGNITUDE", help="one file an echo, or one 4D file")
-    parser.add_argument("--echo-times", nargs="+", type=float, required=True, metavar="S", help="echo times in seconds, in the order of the files")
-    parser.add_argument("-o", "--output-dir", type=Path, required=True, metavar="DIR", help="where the maps go")
-    parser.add_argument("--fit", choices=tuple(METHODS), default="nonlinear", help="estimator (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=available_processors(), metavar="N", help="threads (default: the processors of this job, %(default)s)")
-    parser.add_argument("--assume-orientation", action="store_true", help="accept images whose header has no orientation")
+    parser.add_argument(
+        "magnitude", nargs="+", type=Path, metavar="MAGNITUDE", help="one file an echo, or one 4D file"
+    )
+    parser.add_argument(
+        "--echo-times",
+        nargs="+",
+        type=float,
+        required=True,
+        metavar="S",
+        help="echo times in seconds, in the order of the files",
+    )
+    parser.add_argument(
+        "-o", "--output-dir", type=Path, required=True, metavar="DIR", help="where the maps go"
+    )
+    parser.add_argument(
+        "--fit", choices=tuple(METHODS), default="nonlinear", help="estimator (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=available_processors(),
+        metavar="N",
+        help="threads (default: the processors of this job, %(default)s)",
+    )
+    parser.add_argument(
+        "--assume-orientation", action="store_true", help="accept images whose header has no orientation"
+    )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("--version", action="version", version=f"r2star {__version__}")
     return parser
@@ -49,19 +70,34 @@ def _run(arguments: list[str]) -> int:
 
     options.output_dir.mkdir(parents=True, exist_ok=True)
     result = fit_maps(
-        tuple(options.magnitude), tuple(options.echo_times), options.output_dir,
-        method=options.fit, n_threads=options.threads, assume_orientation=options.assume_orientation,
-    )  # fmt: skip
+        tuple(options.magnitude),
+        tuple(options.echo_times),
+        options.output_dir,
+        method=options.fit,
+        n_threads=options.threads,
+        assume_orientation=options.assume_orientation,
+    )
     for notice in result.notices:
         say_notice(notice)
-    say(f"Maps are in {options.output_dir}: " + ", ".join(path.name for path in result.derivatives if path.name.endswith(".nii.gz")))
+    say(
+        f"Maps are in {options.output_dir}: "
+        + ", ".join(path.name for path in result.derivatives if path.name.endswith(".nii.gz"))
+    )
     return 0
 
 
 def check_echo_times(echo_times_s: list[float]) -> None:
     """Echo times are in seconds, positive and distinct; milliseconds are refused, never converted."""
     if any(not 0 < time < 0.5 for time in echo_times_s):
-        raise UsageError("E522", f"--echo-times {' '.join(map(str, echo_times_s))}", "seconds between 0 and 0.5 are needed",
-                         "divide milliseconds by 1000")  # fmt: skip
+        raise UsageError(
+            "E522",
+            f"--echo-times {' '.join(map(str, echo_times_s))}",
+            "seconds between 0 and 0.5 are needed",
+            "divide milliseconds by 1000",
+        )
     if len(set(echo_times_s)) != len(echo_times_s) or len(echo_times_s) < 2:
-        raise UsageError("E522", f"--echo-times {' '.join(map(str, echo_times_s))}", "two or more different ones are needed")
+        raise UsageError(
+            "E522",
+            f"--echo-times {' '.join(map(str, echo_times_s))}",
+            "two or more different ones are needed",
+        )

@@ -12,6 +12,7 @@ from r2star import __version__
 from r2star.bids.dataset import write_bidsignore, write_dataset_description
 from r2star.bids.find import find_units
 from r2star.bids.selection import read_filters
+from r2star.bids.sidecars import RAW, bids_uri
 from r2star.bids.units import Unit
 from r2star.cli.common import say, say_error
 from r2star.cli.progress import Progress, stop_on_signals
@@ -45,8 +46,13 @@ class Outcome:
         """0, or by the errors: environment where it stopped everything, then locked, then 1."""
         if not self.errors:
             return 0
-        disk = any(isinstance(error, EnvironmentFault) and error.code in ("E601", "E602") for error in self.errors)
-        if disk or (len(self.errors) == n_requested and all(isinstance(error, EnvironmentFault) for error in self.errors)):
+        disk = any(
+            isinstance(error, EnvironmentFault) and error.code in ("E601", "E602") for error in self.errors
+        )
+        if disk or (
+            len(self.errors) == n_requested
+            and all(isinstance(error, EnvironmentFault) for error in self.errors)
+        ):
             return EnvironmentFault.exit_code
         if all(isinstance(error, LockedError) for error in self.errors):
             return LockedError.exit_code
@@ -80,7 +86,12 @@ def check_parts() -> None:
     except importlib.metadata.PackageNotFoundError:
         version = "none"
     if not version.startswith("0.6."):
-        raise EnvironmentFault("E605", f"antspyx (ANTs) {version} is installed", "antspyx 0.6 is needed", 'pip install "antspyx>=0.6.3,<0.7"')
+        raise EnvironmentFault(
+            "E605",
+            f"antspyx (ANTs) {version} is installed",
+            "antspyx 0.6 is needed",
+            'pip install "antspyx>=0.6.3,<0.7"',
+        )
 
 
 def check_folders(settings: Settings) -> None:
@@ -89,8 +100,13 @@ def check_folders(settings: Settings) -> None:
     if not source.is_dir():
         raise UsageError("E501", "no such folder", "a BIDS dataset is needed", "check the path", path=source)
     if output == source:
-        raise UsageError("E523", "the output folder is the input folder", "results need a folder of their own",
-                         f"e.g. {source / 'derivatives' / 'r2star'}", path=output)  # fmt: skip
+        raise UsageError(
+            "E523",
+            "the output folder is the input folder",
+            "results need a folder of their own",
+            f"e.g. {source / 'derivatives' / 'r2star'}",
+            path=output,
+        )
     for folder in (output, settings.work_dir):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -98,8 +114,13 @@ def check_folders(settings: Settings) -> None:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise EnvironmentFault("E602", f"the folder can't be written ({error.strerror})", "the right to write is needed",
-                                   "choose another folder or change its rights", path=folder) from error  # fmt: skip
+            raise EnvironmentFault(
+                "E602",
+                f"the folder can't be written ({error.strerror})",
+                "the right to write is needed",
+                "choose another folder or change its rights",
+                path=folder,
+            ) from error
 
 
 def refuse_mixed_results(settings: Settings) -> None:
@@ -108,14 +129,23 @@ def refuse_mixed_results(settings: Settings) -> None:
         return
     for marker in read_markers(settings.output_dir):
         if marker.version != __version__:
-            raise UsageError("E524", f"the output folder holds results of r2star {marker.version}", f"this is {__version__}",
-                             "use a new output folder, or --force to redo them", path=settings.output_dir)  # fmt: skip
+            raise UsageError(
+                "E524",
+                f"the output folder holds results of r2star {marker.version}",
+                f"this is {__version__}",
+                "use a new output folder, or --force to redo them",
+                path=settings.output_dir,
+            )
         if marker.settings_sha256 != settings.result_key:
             now = settings.result_settings()
             differ = sorted(key for key in now if now[key] != marker.settings.get(key))
-            raise UsageError("E524", f"the output folder holds results of other settings ({', '.join(differ) or 'unknown'})",
-                             "results of one set of settings are needed", "use a new output folder, or --force to redo them",
-                             path=settings.output_dir)  # fmt: skip
+            raise UsageError(
+                "E524",
+                f"the output folder holds results of other settings ({', '.join(differ) or 'unknown'})",
+                "results of one set of settings are needed",
+                "use a new output folder, or --force to redo them",
+                path=settings.output_dir,
+            )
 
 
 def is_to_run(unit: Unit, settings: Settings, locks: UnitLocks, outcome: Outcome) -> bool:
@@ -151,7 +181,9 @@ def is_complete(unit: Unit, settings: Settings) -> bool:
         marker is not None
         and marker.version == __version__
         and marker.settings_sha256 == settings.result_key
-        and not changed_inputs(marker, unit.input_files(settings.bids_dir))
+        and not changed_inputs(
+            marker, {bids_uri(path, {RAW: settings.bids_dir}): path for path in unit.files}
+        )
         and not changed_outputs(settings.output_dir, marker)
     )
 

@@ -15,7 +15,7 @@ def build_parser() -> Parser:
     """The parser of ``r2star-verify``."""
     parser = Parser(
         prog="r2star-verify",
-        description="Re-hash every result of every complete unit. Exit code 0 where all are as written, 1 where any is missing or changed.",
+        description="Re-hash every result of every complete unit; exit code 1 where any is missing or changed.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="what r2star wrote")
@@ -33,7 +33,12 @@ def _run(arguments: list[str]) -> int:
     output_dir = build_parser().parse_args(arguments).output_dir
     markers, damaged = read_markers(output_dir), unreadable_markers(output_dir)
     if not markers and not damaged:
-        raise DatasetError("E528", "no complete unit is recorded here", "the output folder of r2star is needed", path=output_dir)
+        raise DatasetError(
+            "E528",
+            "no complete unit is recorded here",
+            "the output folder of r2star is needed",
+            path=output_dir,
+        )
     n_changed = len(damaged)
     for path in damaged:
         say(f"CHANGED {path.relative_to(output_dir)}: the marker can't be read")
@@ -42,5 +47,8 @@ def _run(arguments: list[str]) -> int:
             n_changed += 1
             say(f"{'CHANGED' if (output_dir / name).exists() else 'MISSING'} {name} ({marker.unit})")
     n_files = sum(len(marker.outputs) for marker in markers)
-    say(f"{n_files} files of {len(markers)} units: " + (f"{n_changed} missing or changed." if n_changed else "all as written."))
+    say(
+        f"{n_files} files of {len(markers)} units: "
+        + (f"{n_changed} missing or changed." if n_changed else "all as written.")
+    )
     return 1 if n_changed else 0

@@ -6,6 +6,7 @@ takes it over when the process is known to be dead (same host), or when nothing 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -34,7 +35,9 @@ class UnitLocks:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop.set()
         for path in list(self._held):
             self.release(path.stem)
@@ -52,7 +55,7 @@ class UnitLocks:
             _take_away(path, owner)
         raise LockedError(
             "E604",
-            f"another run works on this unit (process {(owner or {}).get('pid', '?')} on {(owner or {}).get('host', '?')})",
+            f"another run works on this unit ({_describe(owner)})",
             "a unit has one run at a time",
             f"wait for it; if it is dead, the lock is taken over {STALE_AFTER_S:.0f} s after its last sign of life",
             path=path,
@@ -75,8 +78,13 @@ class UnitLocks:
         except FileExistsError:
             return False
         except OSError as error:
-            raise EnvironmentFault("E602", f"a lock can't be written ({error.strerror})", "the right to write is needed",
-                                   "check rights and space", path=path) from error  # fmt: skip
+            raise EnvironmentFault(
+                "E602",
+                f"a lock can't be written ({error.strerror})",
+                "the right to write is needed",
+                "check rights and space",
+                path=path,
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
         return True
@@ -99,6 +107,11 @@ def read_owner(path: Path) -> dict[str, object] | None:
     return owner if isinstance(owner, dict) else None
 
 
+def _describe(owner: dict[str, object] | None) -> str:
+    known = owner or {}
+    return f"process {known.get('pid', '?')} on {known.get('host', '?')}"
+
+
 def is_stale(path: Path, owner: dict[str, object]) -> bool:
     """Whether a lock's run is dead: its process is gone (same host), or it gave no sign of life for long."""
     if owner.get("host") == socket.gethostname():
@@ -118,10 +131,8 @@ def _take_away(path: Path, owner: dict[str, object] | None) -> None:
         return
     if owner is not None and read_owner(aside) != owner:
         # another taker was faster and this is its fresh lock: give it back
-        try:
+        with contextlib.suppress(OSError):
             os.link(aside, path)
-        except OSError:
-            pass
     aside.unlink(missing_ok=True)
 
 

@@ -1,11 +1,12 @@
 """What is known of each unit: markers of complete ones, records of failed ones, and status.tsv made from both.
 
-May import files, settings and errors. A unit is complete when its marker stands and everything that the marker names still
-has the hash that it had. The marker is written last. status.tsv is derived, never appended to.
+May import files, settings and errors. A unit is complete when its marker stands and everything that the
+marker names still has the hash that it had. The marker is written last. status.tsv is derived, never appended to.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 from collections.abc import Iterable, Mapping
@@ -13,11 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from r2star.errors import EnvironmentFault, Notice, R2starError
+from r2star.errors import EnvironmentFault, R2starError
 from r2star.files import sha256_of, write_text_atomically
 
 STATUS_COLUMNS = ("unit", "state", "code", "file", "message", "fix", "warnings", "seconds")
-STATES = ("ok", "ok_warn", "skipped", "failed_input", "failed_processing", "failed_env", "interrupted", "locked")
+STATES = (
+    "ok",
+    "ok_warn",
+    "skipped",
+    "failed_input",
+    "failed_processing",
+    "failed_env",
+    "interrupted",
+    "locked",
+)
 
 
 @dataclass(frozen=True)
@@ -85,13 +95,17 @@ def remove_marker(output_dir: Path, unit: str) -> None:
 
 def changed_outputs(output_dir: Path, marker: Marker) -> list[str]:
     """The outputs that are missing or differ from the marker's hashes, relative to the output folder."""
-    return [name for name, digest in sorted(marker.outputs.items()) if not _has_hash(output_dir / name, digest)]
+    return [
+        name for name, digest in sorted(marker.outputs.items()) if not _has_hash(output_dir / name, digest)
+    ]
 
 
 def changed_inputs(marker: Marker, inputs: Mapping[str, Path]) -> list[str]:
     """Names of inputs that were added, removed or changed since the marker was written."""
     names = sorted(set(marker.inputs) | set(inputs))
-    return [one for one in names if one not in inputs or not _has_hash(inputs[one], marker.inputs.get(one, ""))]
+    return [
+        one for one in names if one not in inputs or not _has_hash(inputs[one], marker.inputs.get(one, ""))
+    ]
 
 
 def _has_hash(path: Path, digest: str) -> bool:
@@ -101,7 +115,9 @@ def _has_hash(path: Path, digest: str) -> bool:
         return False
 
 
-def record_failure(output_dir: Path, unit: str, error: R2starError, *, state: str = "", seconds: float = 0.0) -> None:
+def record_failure(
+    output_dir: Path, unit: str, error: R2starError, *, state: str = "", seconds: float = 0.0
+) -> None:
     """Record why a unit is not complete (or was skipped, with ``state``)."""
     path = failures_folder(output_dir) / f"{unit}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,28 +136,41 @@ def write_status(output_dir: Path) -> Path:
     lock = output_dir / "logs" / ".status.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as handle:
-        try:  # several jobs share one output: who writes last must have scanned last
+        # several jobs share one output: who writes last must have scanned last. On a file system
+        # without locks the newest scan may lose a row until the next one.
+        with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:
-            pass  # a file system without locks: the row order is right, the newest scan may lose
         rows = {row["unit"]: row for row in map(_row_of_failure, read_failures(output_dir))}
         rows |= {row["unit"]: row for row in map(_row_of_marker, read_markers(output_dir))}
         lines = ["\t".join(STATUS_COLUMNS)]
-        lines += ["\t".join(_cell(rows[unit].get(name, "")) for name in STATUS_COLUMNS) for unit in sorted(rows)]
+        lines += [
+            "\t".join(_cell(rows[unit].get(name, "")) for name in STATUS_COLUMNS) for unit in sorted(rows)
+        ]
         write_text_atomically(path, "\n".join(lines) + "\n")
     return path
 
 
 def _row_of_marker(marker: Marker) -> dict[str, str]:
     codes = unique_codes(notice["code"] for notice in marker.notices)
-    return {"unit": marker.unit, "state": marker.state, "warnings": ";".join(codes),
-            "seconds": f"{marker.timing.get('total_s', 0.0):.1f}"}  # fmt: skip
+    return {
+        "unit": marker.unit,
+        "state": marker.state,
+        "warnings": ";".join(codes),
+        "seconds": f"{marker.timing.get('total_s', 0.0):.1f}",
+    }
 
 
 def _row_of_failure(record: Mapping[str, Any]) -> dict[str, str]:
     message = f"{record['found']}, {record['needed']}" if record["needed"] else record["found"]
-    return {"unit": record["unit"], "state": record["state"], "code": f"R2S-{record['code']}", "file": record["path"],
-            "message": message, "fix": record["fix"], "seconds": f"{record['seconds']:.1f}"}  # fmt: skip
+    return {
+        "unit": record["unit"],
+        "state": record["state"],
+        "code": f"R2S-{record['code']}",
+        "file": record["path"],
+        "message": message,
+        "fix": record["fix"],
+        "seconds": f"{record['seconds']:.1f}",
+    }
 
 
 def _cell(value: str) -> str:
@@ -152,8 +181,3 @@ def _cell(value: str) -> str:
 def unique_codes(codes: Iterable[str]) -> list[str]:
     """Codes without repeats, sorted."""
     return sorted(set(codes))
-
-
-def state_of(notices: Iterable[Notice]) -> str:
-    """``ok``, or ``ok_warn`` where there is any warning."""
-    return "ok_warn" if any(True for _ in notices) else "ok"

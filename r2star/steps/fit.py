@@ -65,9 +65,14 @@ def fit_maps(
     """
     counts = np.zeros(256, np.int64)
     with ExitStack() as stack:
-        readers = [stack.enter_context(open_image(path, assume_orientation=assume_orientation)) for path in magnitude]
+        readers = [
+            stack.enter_context(open_image(path, assume_orientation=assume_orientation)) for path in magnitude
+        ]
         grid = _one_grid(readers, len(echo_times_s))
-        writers = [stack.enter_context(ImageWriter(out_dir / name, grid, dtype=kind)) for name, (_, kind) in MAPS.items()]
+        writers = [
+            stack.enter_context(ImageWriter(out_dir / name, grid, dtype=kind))
+            for name, (_, kind) in MAPS.items()
+        ]
         pool = stack.enter_context(ThreadPoolExecutor(max(1, n_threads)))
         for slab in _slabs(readers, grid, pool):
             decay = fit_decay(np.moveaxis(slab, 0, -1), echo_times_s, method=method, n_threads=n_threads)
@@ -81,9 +86,14 @@ def fit_maps(
     derivatives += _write_sidecars(out_dir, method, echo_times_s)
     by_key = dict(zip((key for key, _ in MAPS.values()), derivatives))
     return FittedMaps(
-        by_key["r2star"], by_key["r2star_stderr"], by_key["s0"], by_key["residual"], by_key["fit_status"],
-        tuple(derivatives), tuple(dict.fromkeys(notice for reader in readers for notice in reader.notices)),
-    )  # fmt: skip
+        by_key["r2star"],
+        by_key["r2star_stderr"],
+        by_key["s0"],
+        by_key["residual"],
+        by_key["fit_status"],
+        tuple(derivatives),
+        tuple(dict.fromkeys(notice for reader in readers for notice in reader.notices)),
+    )
 
 
 def _one_grid(readers: Sequence[ImageReader], n_echoes: int) -> Grid:
@@ -91,12 +101,19 @@ def _one_grid(readers: Sequence[ImageReader], n_echoes: int) -> Grid:
     expected = {(*readers[0].shape[:3],)} if len(readers) > 1 else {(*readers[0].shape[:3], n_echoes)}
     if {reader.shape for reader in readers} != expected or len(readers) not in (1, n_echoes):
         listed = ", ".join(f"{reader.path.name} {'×'.join(map(str, reader.shape))}" for reader in readers)
-        raise InputError("E306", f"{n_echoes} echo times and the shapes {listed}", "one 3D image an echo, or one 4D image of all, is needed",
-                         "check the files and the echo times", path=readers[0].path)  # fmt: skip
+        raise InputError(
+            "E306",
+            f"{n_echoes} echo times and the shapes {listed}",
+            "one 3D image an echo, or one 4D image of all, is needed",
+            "check the files and the echo times",
+            path=readers[0].path,
+        )
     return readers[0].grid
 
 
-def _slabs(readers: Sequence[ImageReader], grid: Grid, pool: ThreadPoolExecutor) -> Iterator[NDArray[np.float32]]:
+def _slabs(
+    readers: Sequence[ImageReader], grid: Grid, pool: ThreadPoolExecutor
+) -> Iterator[NDArray[np.float32]]:
     """Slabs (E, X, Y, n) in order along z. A 4D file holds its last echo at its end, so it is read whole."""
     nx, ny, nz = grid.shape
     whole = np.moveaxis(readers[0].read(), -1, 0) if len(readers) == 1 else None
@@ -121,8 +138,13 @@ def _check_rising(counts: NDArray[np.int64], magnitude: Sequence[Path]) -> None:
     fitted = sum(counts[code] for code in Status if code.has_value)
     if fitted and counts[Status.RISING] > LARGEST_RISING_SHARE * fitted:
         share = 100 * counts[Status.RISING] / fitted
-        raise InputError("E303", f"the signal rises with echo time in {share:.0f} % of the voxels", "it falls in tissue",
-                         "check that each echo has its own EchoTime", path=magnitude[0])  # fmt: skip
+        raise InputError(
+            "E303",
+            f"the signal rises with echo time in {share:.0f} % of the voxels",
+            "it falls in tissue",
+            "check that each echo has its own EchoTime",
+            path=magnitude[0],
+        )
 
 
 def _write_sidecars(out_dir: Path, method: str, echo_times_s: Sequence[float]) -> list[Path]:
@@ -130,7 +152,12 @@ def _write_sidecars(out_dir: Path, method: str, echo_times_s: Sequence[float]) -
     chosen = METHODS[method]
     written = []
     for name, (key, _) in MAPS.items():
-        content = image_sidecar(key, algorithm=chosen.summary, reference=chosen.reference, extra={"EchoTime": sorted(echo_times_s)})
+        content = image_sidecar(
+            key,
+            algorithm=chosen.summary,
+            reference=chosen.reference,
+            extra={"EchoTime": sorted(echo_times_s)},
+        )
         written.append(write_json(out_dir / name.replace(".nii.gz", ".json"), content))
     rows = [{"index": int(code), "name": code.label, "description": code.meaning} for code in Status]
     written.append(write_lookup(out_dir / "desc-fitstatus_dseg.tsv", rows, ("index", "name", "description")))

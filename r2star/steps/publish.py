@@ -9,9 +9,12 @@ from typing import Any, NamedTuple
 
 from r2star import __version__
 from r2star.bids.names import unit_folder
-from r2star.errors import Notice
-from r2star.files import copy_atomically, sha256_of, write_text_atomically
-from r2star.runs.records import Marker, state_of, write_marker
+from r2star.bids.sidecars import RAW, acquisition_facts, bids_uri, with_provenance, write_json
+from r2star.bids.units import Unit
+from r2star.files import copy_atomically, sha256_of
+from r2star.runs.records import Marker, write_marker
+
+SOFTWARE = {"r2star": __version__}
 
 
 class Published(NamedTuple):
@@ -21,39 +24,41 @@ class Published(NamedTuple):
 
 
 def publish_unit(
+    unit: Unit,
     files: tuple[Path, ...],
     hashes: Path,
     records: tuple[Path, ...],
     output_dir: str,
     bids_dir: str,
-    entities: dict[str, str],
     settings: str,
     settings_sha256: str,
 ) -> Published:
-    """Copy derivatives to their BIDS names, add sources to their sidecars, and write the marker.
+    """Copy derivatives to their BIDS names, add their provenance to the sidecars, and write the marker.
 
-    ``files`` are named by the tail of their BIDS name (``R2starmap.nii.gz``); the unit's entities are put before it.
-    ``records`` are the steps' records (warnings, time, memory). ``settings`` is JSON.
+    ``files`` are named by the tail of their BIDS name (``R2starmap.nii.gz``); the unit's entities are put
+    before it. ``records`` are the steps' records (warnings, time, memory). ``settings`` is JSON.
     """
     root = Path(output_dir)
-    folder = unit_folder(root, entities)
+    folder = root / unit_folder(unit)
     folder.mkdir(parents=True, exist_ok=True)
-    label = "_".join(f"{key}-{value}" for key, value in entities.items())
-    inputs = {relative_name(Path(path), Path(bids_dir)): digest for path, digest in json.loads(hashes.read_text()).items()}
+    roots = {RAW: Path(bids_dir)}
+    inputs = {bids_uri(Path(path), roots): digest for path, digest in json.loads(hashes.read_text()).items()}
+    images = [name for name in sorted(inputs) if name.endswith((".nii", ".nii.gz"))]
     outputs: dict[str, str] = {}
     for source in files:
-        target = folder / f"{label}_{source.name}"
+        target = folder / f"{unit.label}_{source.name}"
         if source.suffix == ".json":
-            write_text_atomically(target, _with_sources(source, inputs))
+            sidecar = json.loads(source.read_text())
+            write_json(target, with_provenance(sidecar, images, SOFTWARE, acquisition_facts(unit)))
         else:
             copy_atomically(source, target)
-        outputs[str(target.relative_to(root))] = sha256_of(target)
+        outputs[target.relative_to(root).as_posix()] = sha256_of(target)
     steps = [json.loads(path.read_text()) for path in records]
     notices = _gather_notices(steps)
     marker = Marker(
-        unit=label,
-        entities=entities,
-        state=state_of(Notice(**one) for one in notices),
+        unit=unit.label,
+        entities=unit.entities,
+        state="ok_warn" if notices else "ok",
         version=__version__,
         settings=json.loads(settings),
         settings_sha256=settings_sha256,
@@ -63,25 +68,6 @@ def publish_unit(
         timing=_timing(steps),
     )
     return Published(write_marker(root, marker))
-
-
-def relative_name(path: Path, bids_dir: Path) -> str:
-    """A file's name in the dataset as a BIDS URI; a file from elsewhere by its bare name.
-
-    >>> relative_name(Path("/data/sub-01/anat/x.nii.gz"), Path("/data"))
-    'bids:raw:sub-01/anat/x.nii.gz'
-    """
-    if path.is_relative_to(bids_dir):
-        return f"bids:raw:{path.relative_to(bids_dir)}"
-    return path.name
-
-
-def _with_sources(sidecar: Path, inputs: Iterable[str]) -> str:
-    """A sidecar with the images that the unit read as its sources."""
-    content = json.loads(sidecar.read_text())
-    if "Sources" not in content:
-        content["Sources"] = [name for name in sorted(inputs) if name.endswith((".nii", ".nii.gz"))]
-    return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
 
 def _gather_notices(steps: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -29,7 +29,11 @@ def test_a_held_unit_is_refused_and_a_released_one_is_free(tmp_path: Path) -> No
 
 
 def test_a_dead_process_on_this_host_is_taken_over(tmp_path: Path) -> None:
-    script = f"import sys; from pathlib import Path; from r2star.runs.locks import UnitLocks; k = UnitLocks(Path({str(tmp_path)!r})); k.__enter__(); k.acquire('sub-01'); import os; os._exit(9)"
+    script = (
+        "import os; from pathlib import Path; from r2star.runs.locks import UnitLocks\n"
+        f"locks = UnitLocks(Path({str(tmp_path)!r})).__enter__()\n"
+        "locks.acquire('sub-01'); os._exit(9)\n"
+    )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
     assert (tmp_path / "sub-01.lock").exists()
     with locks.UnitLocks(tmp_path) as mine:
@@ -38,7 +42,9 @@ def test_a_dead_process_on_this_host_is_taken_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("age_s", "free"), [(0.0, False), (locks.STALE_AFTER_S + 5, True)])
-def test_another_host_counts_as_dead_only_after_a_long_silence(tmp_path: Path, age_s: float, free: bool) -> None:
+def test_another_host_counts_as_dead_only_after_a_long_silence(
+    tmp_path: Path, age_s: float, free: bool
+) -> None:
     path = tmp_path / "sub-01.lock"
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "start": "1"}))
     then = time.time() - age_s

@@ -17,10 +17,17 @@ def make_marker(root: Path, unit: str = "sub-01", **changes: object) -> records.
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(b"voxels")
     values = {
-        "unit": unit, "entities": {"sub": unit[4:]}, "state": "ok_warn", "version": "0", "settings": {"fit_method": "arlo"},
-        "settings_sha256": "k", "inputs": {}, "outputs": {str(out.relative_to(root)): sha256_of(out)},
-        "notices": (Notice("W202", "no field").as_dict(), Notice("W101", "bytes").as_dict()), "timing": {"total_s": 1.25},
-    }  # fmt: skip
+        "unit": unit,
+        "entities": {"sub": unit[4:]},
+        "state": "ok_warn",
+        "version": "0",
+        "settings": {"fit_method": "arlo"},
+        "settings_sha256": "k",
+        "inputs": {},
+        "outputs": {str(out.relative_to(root)): sha256_of(out)},
+        "notices": (Notice("W202", "no field").as_dict(), Notice("W101", "bytes").as_dict()),
+        "timing": {"total_s": 1.25},
+    }
     return records.Marker(**(values | changes))
 
 
@@ -63,12 +70,23 @@ def test_inputs_that_came_went_or_changed_are_named(tmp_path: Path) -> None:
 
 
 def test_status_has_a_row_a_unit_and_a_completed_unit_loses_its_failure(tmp_path: Path) -> None:
-    error = InputError("E109", "cut off", "more bytes are needed", "copy it again", path="x\ty.nii.gz", unit="sub-01")
+    error = InputError(
+        "E109", "cut off", "more bytes are needed", "copy it again", path="x\ty.nii.gz", unit="sub-01"
+    )
     records.record_failure(tmp_path, "sub-01", error, seconds=2.0)
     records.record_failure(tmp_path, "sub-02", error, state="skipped")
     lines = records.write_status(tmp_path).read_text().splitlines()
     assert lines[0].split("\t") == list(records.STATUS_COLUMNS)
-    assert lines[1].split("\t") == ["sub-01", "failed_input", "R2S-E109", "x y.nii.gz", "cut off, more bytes are needed", "copy it again", "n/a", "2.0"]
+    assert lines[1].split("\t") == [
+        "sub-01",
+        "failed_input",
+        "R2S-E109",
+        "x y.nii.gz",
+        "cut off, more bytes are needed",
+        "copy it again",
+        "n/a",
+        "2.0",
+    ]
     assert lines[2].split("\t")[:2] == ["sub-02", "skipped"]
     records.write_marker(tmp_path, make_marker(tmp_path))
     lines = records.write_status(tmp_path).read_text().splitlines()

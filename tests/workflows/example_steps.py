@@ -17,7 +17,13 @@ class Doubled(NamedTuple):
     notices: tuple[Notice, ...]
 
 
-def double(numbers: Path, out_dir: Path, factor: float = 2.0, mode: Literal["loud", "quiet"] = "quiet", n_threads: int = 1) -> Doubled:
+def double(
+    numbers: Path,
+    out_dir: Path,
+    factor: float = 2.0,
+    mode: Literal["loud", "quiet"] = "quiet",
+    n_threads: int = 1,
+) -> Doubled:
     values = [float(word) * factor for word in numbers.read_text().split()]
     if any(value < 0 for value in values):
         raise InputError("E999", "a negative number", "positive ones are needed", "mend it", path=numbers)

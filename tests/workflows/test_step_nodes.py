@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from example_steps import AddUp, Die, Double
 
 from r2star.errors import InputError
-from r2star.workflows.plugin import SlotsPlugin
 from r2star.workflows.nodes import EXECUTION
+from r2star.workflows.plugin import SlotsPlugin
 from r2star.workflows.stage import Stage
 from r2star.workflows.step import StepNode
 from r2star.workflows.watcher import error_of
@@ -122,7 +122,13 @@ def test_a_killed_worker_fails_its_task_and_no_other(tmp_path: Path, numbers: Pa
     die.stage = Stage(("sub-01",), "dying", 1, 1, 1.0)
     graph.add_nodes([die])
     nodes = {}
-    plugin = SlotsPlugin({"n_procs": 2, "memory_gb": 4.0, "status_callback": lambda node, event: nodes.update({node.name: node})})
+    plugin = SlotsPlugin(
+        {
+            "n_procs": 2,
+            "memory_gb": 4.0,
+            "status_callback": lambda node, event: nodes.update({node.name: node}),
+        }
+    )
     with pytest.raises(RuntimeError):
         graph.run(plugin=plugin)
     plugin.close(kill=True)
