@@ -69,9 +69,13 @@ class ImageWriter:
         self._crc = self._length = 0
         self._buffer = bytearray()
         self._deflate = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, -15)
-        if self._gzipped:
-            self._emit(_GZIP_HEADER)
-        self._content(header)
+        try:
+            if self._gzipped:
+                self._emit(_GZIP_HEADER)
+            self._content(header)
+        except BaseException:
+            self._file.close()
+            raise
 
     def write_slices(self, values: NDArray[Any]) -> None:
         """Append the slices (X, Y, n), or values (X, Y, Z, ...), that come next in storage order."""
