@@ -1,0 +1,22 @@
+"""Registration, the only part that imports ants: images in, composite transforms (``.h5``) out.
+
+``engine`` speaks to ANTs, ``transforms`` reads and writes composite transforms, ``align`` finds a safe start,
+``stages`` holds the recipes, ``measures`` judges what came out.
+"""
+
+from r2star.register.engine import limit_threads
+from r2star.register.measures import Thresholds, judge_registration
+from r2star.register.resample import resample_labels_array, resample_values
+from r2star.register.stages import Pair, Warp, register_focused, register_rigid
+
+__all__ = [
+    "Pair",
+    "Thresholds",
+    "Warp",
+    "judge_registration",
+    "limit_threads",
+    "register_focused",
+    "register_rigid",
+    "resample_labels_array",
+    "resample_values",
+]

@@ -1,0 +1,220 @@
+"""Recipes: rigid and affine for whole heads, then a cheap warp of the brain and a fine one of a box.
+
+A chain leads from the fixed image's world to the moving image's; `Warp` holds it and its inverse.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2star.errors import Notice
+from r2star.images import Grid, Image
+from r2star.register import engine
+from r2star.register.align import coarse_copy, find_start, sample_at, world_points
+from r2star.register.transforms import Affine, Link, affine_part, map_points, read_composite, write_composite
+
+COARSE_MM = 2.0
+
+
+@dataclass(frozen=True)
+class Warp:
+    """A registration: points of the fixed world to the moving world, and back."""
+
+    fixed_to_moving: list[Link]
+    moving_to_fixed: list[Link]
+    notices: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images of the same thing that drive a warp together with others; the weights of all add up to 1."""
+
+    fixed: Image
+    moving: Image
+    weight: float = 1.0
+
+
+def register_linear(
+    fixed: Image,
+    moving: Image,
+    *,
+    kinds: Sequence[Literal["Rigid", "Affine"]],
+    work_dir: Path,
+    seed: int,
+    refine_mm: float | None = None,
+    fixed_mask: Image | None = None,
+    what: str = "registration",
+) -> Warp:
+    """Linear registration of two heads by mutual information at 4 mm, then at ``refine_mm`` inside ``fixed_mask``."""
+    start, notices = find_start(fixed, moving, what)
+    found = _linear_pass(fixed, moving, start, kinds, 4.0, [(2, 1, 100), (1, 0, 30)], None, work_dir, seed)
+    if refine_mm is not None:
+        found = _linear_pass(
+            fixed, moving, found, kinds[-1:], refine_mm, [(1, 0, 30)], fixed_mask, work_dir, seed
+        )
+    return Warp([found], [Affine(np.asarray(np.linalg.inv(found.matrix)))], notices)
+
+
+def _linear_pass(
+    fixed: Image,
+    moving: Image,
+    start: Affine,
+    kinds: Sequence[str],
+    step_mm: float,
+    levels: Sequence[tuple[int, float, int]],
+    mask: Image | None,
+    work_dir: Path,
+    seed: int,
+) -> Affine:
+    one, other = (engine.to_ants(coarse_copy(image, step_mm)) for image in (fixed, moving))
+    held_mask = None if mask is None else engine.to_ants_mask(mask)
+    with tempfile.TemporaryDirectory(dir=work_dir, prefix="linear-") as folder:
+        prefix = Path(folder) / "x_"
+        words = ["-r", str(write_composite(Path(folder) / "start.h5", [start]))]
+        for kind in kinds:
+            words += ["-m", f"MI[{engine.pointer(one)},{engine.pointer(other)},1,32,Regular,0.5]"]
+            words += ["-t", f"{kind}[0.1]", *_schedule(levels, 10)]
+            words += [] if held_mask is None else ["-x", engine.pointer(held_mask)]
+        words += ["-o", str(prefix), "--write-composite-transform", "1"]
+        (output,) = engine.run_registration(words, seed, [Path(f"{prefix}Composite.h5")])
+        return Affine(affine_part(read_composite(output)))
+
+
+def _schedule(levels: Sequence[tuple[int, float, int]], window: int) -> list[str]:
+    """ANTs' words for levels of (shrink factor, smoothing in voxels, iterations), coarse to fine."""
+    factors, sigmas, iterations = zip(*levels)
+    return [
+        "-c", f"[{'x'.join(map(str, iterations))},1e-6,{window}]",
+        "-s", "x".join(f"{sigma:g}" for sigma in sigmas) + "vox",
+        "-f", "x".join(map(str, factors)),
+    ]  # fmt: skip
+
+
+def deform(
+    pairs: Sequence[Pair],
+    *,
+    metric: str,
+    levels: Sequence[tuple[int, float, int]],
+    work_dir: Path,
+    seed: int,
+    gradient_step: float = 0.2,
+    mask: Image | None = None,
+) -> Warp:
+    """A diffeomorphic warp (SyN) of moving images that already lie on the fixed images' grid.
+
+    ``levels`` are (shrink factor, smoothing in voxels, iterations) from coarse to fine; ``metric`` is ``CC,radius``
+    or ``MI,bins``.
+    """
+    kind, parameter = metric.split(",")
+    held = [(engine.to_ants(pair.fixed), engine.to_ants(pair.moving), pair.weight) for pair in pairs]
+    with tempfile.TemporaryDirectory(dir=work_dir, prefix="warp-") as folder:
+        prefix = Path(folder) / "x_"
+        words = [word for fixed, moving, weight in held for word in (
+            "-m", f"{kind}[{engine.pointer(fixed)},{engine.pointer(moving)},{weight},{parameter}]")]  # fmt: skip
+        words += ["-t", f"SyN[{gradient_step},3,0]", *_schedule(levels, 8)]
+        held_mask = None if mask is None else engine.to_ants_mask(mask)
+        words += [] if held_mask is None else ["-x", engine.pointer(held_mask)]
+        words += ["-o", str(prefix), "--write-composite-transform", "1"]
+        outputs = [Path(f"{prefix}Composite.h5"), Path(f"{prefix}InverseComposite.h5")]
+        engine.run_registration(words, seed, outputs)
+        return Warp(read_composite(outputs[0]), read_composite(outputs[1]))
+
+
+def pull(moving: Image, chain: Sequence[Link], grid: Grid) -> Image:
+    """The moving image on a grid of the fixed world, through the chain; 0 where it has no values."""
+    slabs = []
+    axes = [np.arange(n, dtype=np.float64) for n in grid.shape]
+    for index in np.array_split(axes[0], max(1, grid.shape[0] // 16)):
+        voxels = np.stack(np.meshgrid(index, axes[1], axes[2], indexing="ij"), -1)
+        slabs.append(sample_at(moving, map_points(chain, world_points(grid, voxels))))
+    return Image(np.nan_to_num(np.concatenate(slabs)).astype(np.float32), grid)
+
+
+def box_grid(grid: Grid, inside: NDArray[np.bool_], margin_mm: float, step_mm: float | None = None) -> Grid:
+    """The sub-grid around the ``inside`` voxels with a margin, optionally of another voxel size."""
+    where = np.argwhere(inside)
+    margin = margin_mm / np.array(grid.voxel_size_mm)
+    low = np.maximum(np.floor(where.min(axis=0) - margin), 0)
+    high = np.minimum(np.ceil(where.max(axis=0) + margin), np.array(grid.shape) - 1)
+    factor = 1.0 if step_mm is None else step_mm / np.array(grid.voxel_size_mm)
+    shape = np.floor((high - low) / factor).astype(int) + 1
+    affine = grid.affine.copy()
+    affine[:3, :3] = affine[:3, :3] * factor
+    affine[:3, 3] = world_points(grid, low)
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def register_focused(
+    fixed: Image,
+    fixed_mask: Image,
+    focus: Image,
+    moving: Image,
+    *,
+    work_dir: Path,
+    seed: int,
+    sloppy: bool = False,
+    focus_margin_mm: float = 14.0,
+    extra: Sequence[Pair] = (),
+    what: str = "registration to the template",
+) -> Warp:
+    """Affine, a cheap warp of the brain at 2 mm, and a fine one in a box around ``focus`` at the fixed voxels.
+
+    Each warp ends with no displacement at the edge of its own grid, so the fine one blends into the coarse one.
+    """
+    linear = register_linear(
+        fixed, moving, kinds=("Rigid", "Affine"), work_dir=work_dir, seed=seed, what=what
+    )
+    step = 4.0 if sloppy else COARSE_MM
+    grid = box_grid(fixed.grid, np.asarray(fixed_mask.data) > 0.5, 12.0, step)
+    fixed_low, moving_low = coarse_copy(fixed, step), coarse_copy(moving, step)
+    coarse = deform(
+        [Pair(pull(fixed_low, [], grid), pull(moving_low, linear.fixed_to_moving, grid))],
+        metric="MI,32" if not sloppy else "CC,2",
+        levels=[(4, 2, 40), (2, 1, 30), (1, 0, 12)] if not sloppy else [(2, 1, 15), (1, 0, 5)],
+        work_dir=work_dir,
+        seed=seed,
+    )
+    forward = [*coarse.fixed_to_moving, *linear.fixed_to_moving]
+    backward = [*linear.moving_to_fixed, *coarse.moving_to_fixed]
+    if sloppy:
+        return Warp(forward, backward, linear.notices)
+    box = box_grid(fixed.grid, np.asarray(focus.data) > 0, focus_margin_mm)
+    fine = deform(
+        [Pair(pull(fixed, [], box), pull(moving, forward, box))],
+        metric="CC,2",
+        levels=[(2, 1, 25), (1, 0, 10)],
+        work_dir=work_dir,
+        seed=seed,
+    )
+    return Warp([*fine.fixed_to_moving, *forward], [*backward, *fine.moving_to_fixed], linear.notices)
+
+
+def register_rigid(
+    fixed: Image,
+    moving: Image,
+    *,
+    work_dir: Path,
+    seed: int,
+    fixed_mask: Image | None = None,
+    sloppy: bool = False,
+    what: str = "registration",
+) -> Warp:
+    """Rigid registration of two contrasts of one head, refined at 2 mm inside the mask."""
+    refine = None if sloppy else COARSE_MM
+    return register_linear(
+        fixed,
+        moving,
+        kinds=("Rigid",),
+        work_dir=work_dir,
+        seed=seed,
+        refine_mm=refine,
+        fixed_mask=fixed_mask,
+        what=what,
+    )
