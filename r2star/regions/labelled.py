@@ -1,0 +1,113 @@
+"""Maps gathered at the labelled voxels alone, sorted by label. Arrays only; may import errors.
+
+The label image is gone through once, whatever the number of regions; a region is then some stretches of the
+sorted voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2star.errors import InputError
+
+#: A label may be this far from a whole number: scaled storage does so.
+LABEL_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class VoxelMaps:
+    """Maps of one shape (X, Y, Z); only R2* is needed. NaN means no value.
+
+    ``noise_sigma`` is the scale of the noise in the images' units, a number or a map; ``first_echo`` and
+    ``last_echo`` are the magnitudes of the echoes; ``lesions`` is true inside a lesion.
+    """
+
+    r2star_per_s: NDArray[np.floating]
+    stderr_per_s: NDArray[np.floating] | None = None
+    status: NDArray[np.integer] | None = None
+    s0: NDArray[np.floating] | None = None
+    residual: NDArray[np.floating] | None = None
+    first_echo: NDArray[np.floating] | None = None
+    last_echo: NDArray[np.floating] | None = None
+    noise_sigma: float | NDArray[np.floating] | None = None
+    gradient_bias_per_s: NDArray[np.floating] | None = None
+    lesions: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class LabelledVoxels:
+    """All voxels of the labels asked for, sorted by label: arrays (V,), and where each label begins and ends."""
+
+    stretches: Mapping[int, slice]
+    coordinates: tuple[NDArray[np.intp], ...]
+    at_edge: NDArray[np.bool_]
+    values: Mapping[str, NDArray[np.floating]]
+
+    def of(self, indices: Sequence[int]) -> NDArray[np.intp]:
+        """Positions of the voxels of these labels in the sorted arrays."""
+        found = [self.stretches[index] for index in indices if index in self.stretches]
+        return np.concatenate([np.arange(part.start, part.stop) for part in found] or [np.zeros(0, np.intp)])
+
+
+def whole_labels(labels: NDArray[np.generic]) -> NDArray[np.integer]:
+    """Label numbers as integers; a value may be off by less than 1e-3, as scaled storage leaves it.
+
+    >>> whole_labels(np.array([3.0000458, 5.9999999]))
+    array([3, 6], dtype=int32)
+    """
+    if np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_:
+        return labels  # type: ignore[return-value]
+    values = labels.astype(np.float64)
+    usable = np.abs(values) < 2**31  # neither NaN nor infinite
+    nearest = np.rint(np.where(usable, values, 0))
+    usable &= np.abs(np.where(usable, values, 0) - nearest) < LABEL_TOLERANCE
+    if not usable.all():
+        found = f"the label {values[~usable][0]:g}"
+        fix = "resample labels by nearest neighbour"
+        raise InputError("E461", f"{found} is no whole number", "labels are, within 1e-3", fix)
+    return nearest.astype(np.int32)
+
+
+def gather(maps: VoxelMaps, labels: NDArray[np.generic], wanted: Sequence[int]) -> LabelledVoxels:
+    """Gather every map at the voxels whose label is wanted.
+
+    Raises
+    ------
+    InputError
+        E461 where labels are no whole numbers, E462 where the shapes differ.
+    """
+    numbers = whole_labels(labels)
+    coordinates = np.nonzero(np.isin(numbers, sorted(set(wanted) - {0})))
+    order = np.argsort(numbers[coordinates], kind="stable")
+    coordinates = tuple(axis[order] for axis in coordinates)
+    found, starts = np.unique(numbers[coordinates], return_index=True)
+    stretches = {
+        int(label): slice(int(start), int(end))
+        for label, start, end in zip(found, starts, [*starts[1:], order.size], strict=True)
+    }
+    faces = [(axis == 0) | (axis == n - 1) for axis, n in zip(coordinates, numbers.shape, strict=True)]
+    return LabelledVoxels(
+        stretches, coordinates, np.any(faces, axis=0), _values(maps, numbers.shape, coordinates)
+    )
+
+
+def _values(
+    maps: VoxelMaps, shape: tuple[int, ...], coordinates: tuple[NDArray[np.intp], ...]
+) -> dict[str, NDArray[np.floating]]:
+    """The maps that are there, at these voxels; a single number stands for a map of it."""
+    values: dict[str, NDArray[np.floating]] = {}
+    for name in maps.__dataclass_fields__:
+        array = getattr(maps, name)
+        if isinstance(array, np.ndarray):
+            if array.shape != shape:
+                raise InputError(
+                    "E462", f"{name} has shape {array.shape}", f"that of the labels, {shape}, is needed"
+                )
+            values[name] = array[coordinates]
+        elif array is not None:
+            values[name] = np.full(coordinates[0].size, array, np.float64)
+    return values

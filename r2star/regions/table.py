@@ -1,0 +1,121 @@
+"""The region table: its columns, how numbers are written, and what each column means. May import errors.
+
+Columns and their order are a contract with the second level and with users' scripts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from r2star.regions.rule import VoxelRule
+from r2star.regions.summary import ROW_WARNINGS, RegionSummary
+
+MISSING = "n/a"
+
+#: Column → (description, unit). Text columns and pure numbers have no unit.
+COLUMNS: Mapping[str, tuple[str, str]] = {
+    "participant_id": ("Participant", ""),
+    "session_id": ("Session", ""),
+    "acquisition_id": ("Acquisition", ""),
+    "run_id": ("Run", ""),
+    "segmentation": ("Segmentation that the region is from", ""),
+    "region": ("Region", ""),
+    "hemisphere": ("L left, R right, LR the voxels of both sides together", ""),
+    "index": ("Label numbers of the region in the segmentation, joined by +", ""),
+    "n_voxels": ("Voxels with the region's labels", ""),
+    "n_valid": ("Voxels that count in the statistics, by VoxelRule", ""),
+    "coverage": ("Fraction of the region that lies inside the field of view", ""),
+    "volume_mm3": ("Volume of the region's voxels, from the affine", "mm^3"),
+    "r2star_median_per_s": ("Median R2*", "1/s"),
+    "r2star_mean_per_s": ("Mean R2*", "1/s"),
+    "r2star_sd_per_s": ("Standard deviation of R2* over voxels (n - 1)", "1/s"),
+    "r2star_iqr_per_s": ("Interquartile range of R2* over voxels", "1/s"),
+    "r2star_p05_per_s": ("5th percentile of R2* over voxels", "1/s"),
+    "r2star_p95_per_s": ("95th percentile of R2* over voxels", "1/s"),
+    "r2star_stderr_per_s": (
+        "Standard error of the median R2*, voxels taken as independent: the greater of what the spread of "
+        "the values says (order statistics around the median, five voxels or more) and what the standard "
+        "errors of the fits say (their harmonic mean s, about s*sqrt(pi/2n))",
+        "1/s",
+    ),
+    "snr_first_echo": ("Median over voxels of first echo over noise sigma", ""),
+    "snr_last_echo": ("Median over voxels of last echo over noise sigma", ""),
+    "fit_residual": ("Median over voxels of the root mean square residual of the fit over S0", ""),
+    "gradient_bias_per_s": ("Median over voxels of what macroscopic field gradients add to R2*", "1/s"),
+    "lesion_overlap": ("Fraction of the region's voxels inside lesions", ""),
+    "iron_mg_per_kg": ("Iron per wet tissue mass, by the calibration", "mg/kg"),
+    "iron_stderr_mg_per_kg": ("Standard error of iron", "mg/kg"),
+    "iron_mass_ug": ("Iron in the region: concentration times volume", "ug"),
+    "calibration": ("Name of the calibration from R2* to iron", ""),
+    "field_strength_tesla": ("Field strength, from the sidecars", "T"),
+    "n_echoes": ("Echoes of the acquisition", ""),
+    "warnings": ("Codes of the warnings that touch this row, joined by ;", ""),
+}
+
+
+def format_number(value: float) -> str:
+    """Write a number: whole ones as they are, others to six significant digits, NaN as ``n/a``.
+
+    >>> [format_number(value) for value in (3, 31.41592653, 1234567.8, -0.0, float("nan"))]
+    ['3', '31.4159', '1.23457e+06', '0', 'n/a']
+    """
+    if isinstance(value, int):
+        return str(value)
+    if not math.isfinite(value):
+        return MISSING
+    return f"{value + 0.0:.6g}"
+
+
+def table_row(
+    summary: RegionSummary,
+    *,
+    identity: Mapping[str, str],
+    segmentation: str,
+    field_strength_tesla: float | None,
+    n_echoes: int,
+    warnings: Iterable[str] = (),
+) -> dict[str, str]:
+    """Cells of one row, in the order of `COLUMNS`.
+
+    ``identity`` holds the unit's entities by BIDS key, ``warnings`` the codes that touch the whole unit.
+    """
+    keys = {"participant_id": "sub", "session_id": "ses", "acquisition_id": "acq", "run_id": "run"}
+    text = {column: f"{key}-{identity[key]}" for column, key in keys.items() if key in identity}
+    text |= {
+        "segmentation": segmentation,
+        "region": summary.region,
+        "hemisphere": summary.hemisphere,
+        "index": "+".join(str(index) for index in summary.indices),
+        "calibration": summary.calibration,
+        "warnings": ";".join(sorted({*warnings, *summary.warnings})),
+    }
+    numbers: dict[str, float] = {
+        f"r2star_{name}_per_s": value for name, value in summary.r2star_per_s.items()
+    }
+    numbers |= {"field_strength_tesla": _or_nan(field_strength_tesla), "n_echoes": n_echoes}
+    numbers |= {
+        column: getattr(summary, column) for column in COLUMNS if column not in {*text, *numbers, *keys}
+    }
+    cells = text | {column: format_number(value) for column, value in numbers.items()}
+    return {column: cells.get(column, "") or MISSING for column in COLUMNS}
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def table_text(rows: Sequence[Mapping[str, str]]) -> str:
+    """The table as tab-separated text with its header."""
+    lines = ["\t".join(COLUMNS), *("\t".join(row[column] for column in COLUMNS) for row in rows)]
+    return "\n".join(lines) + "\n"
+
+
+def table_sidecar(rule: VoxelRule) -> dict[str, Any]:
+    """Description and unit of every column, the rule for voxels, and what the row warnings mean."""
+    columns: dict[str, Any] = {}
+    for name, (description, units) in COLUMNS.items():
+        columns[name] = {"Description": description} | ({"Units": units} if units else {})
+    columns["warnings"]["Levels"] = dict(ROW_WARNINGS)
+    return columns | {"VoxelRule": rule.as_dict()}
