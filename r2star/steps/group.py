@@ -1,0 +1,278 @@
+"""Step: the second level, from the first level's tables and participants.tsv to statistics. May import group and files.
+
+Everything is read and checked before anything is written; equal inputs give equal files.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from r2star import __version__
+from r2star.errors import InputError, Notice, UsageError
+from r2star.files import sha256_of
+from r2star.group.analyse import ModelResult, run_model
+from r2star.group.joint import rules_of
+from r2star.group.model import ModelFile, ModelSpec, parse_model_file
+from r2star.steps.group_columns import (
+    FIELD,
+    YEARS,
+    Covariates,
+    OutcomeTable,
+    Visits,
+    adapt_formula,
+    cohort_data,
+    field_strengths,
+    find_visits,
+    read_covariates,
+)  # fmt: skip
+from r2star.steps.group_gather import Gathered, gather_units
+from r2star.steps.group_people import People, read_people
+from r2star.steps.group_tables import write_regions, write_rows, write_statistics, write_toml
+
+SEED = 20140
+
+#: Warnings that never touch a number, even with ``strict``.
+_HARMLESS = frozenset({"W703", "W707", "W708", "W710", "W711", "W712"})
+
+
+class GroupOutputs(NamedTuple):
+    """Where the second level stands, its results, its warnings, and what could not be fitted."""
+
+    folder: Path
+    results: tuple[ModelResult, ...]
+    notices: tuple[Notice, ...]
+    refused: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that was read, checked."""
+
+    gathered: Gathered
+    people: People
+    model: ModelFile
+    model_path: Path | None
+
+
+def analyse_group(
+    bids_dir: Path,
+    output_dir: Path,
+    *,
+    model_file: Path | None = None,
+    allow_mixed_field: bool = False,
+    iron: str | None = None,
+    strict: bool = False,
+) -> GroupOutputs:
+    """Gather the first level's tables, join the covariates, fit the models and write ``group/``.
+
+    Raises
+    ------
+    DatasetError, UsageError, InputError
+        R2S-E7xx; nothing was written.
+    """
+    inputs = _read(bids_dir, output_dir, model_file)
+    notices = list(inputs.gathered.notices + inputs.people.notices)
+    visits = find_visits(inputs.gathered, inputs.people, inputs.model.models[0].outcome)
+    fields = field_strengths(inputs.gathered, visits)
+    covariates = read_covariates(inputs.model, inputs.people, visits, fields)
+    notices += covariates.notices
+    strata = _strata(inputs, visits, fields, allow_mixed_field)
+    if strict:
+        _refuse_notices(notices)
+    results, dropped = _run_models(inputs, visits, covariates, strata)
+    notices += dropped
+    folder = output_dir / "group"
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(inputs, results, notices, covariates, folder)
+    refused = tuple(
+        f"{result.spec.name}: {status}"
+        for result in results
+        for status in result.refused
+        if inputs.model_path
+    )
+    return GroupOutputs(folder, results, tuple(notices), refused)
+
+
+def _read(bids_dir: Path, output_dir: Path, model_file: Path | None) -> Inputs:
+    model = read_model_file(model_file)
+    gathered = gather_units(output_dir)
+    people = read_people(bids_dir, sorted({unit.entities["sub"] for unit in gathered.units}))
+    return Inputs(gathered, people, model, model_file)
+
+
+def read_model_file(path: Path | None) -> ModelFile:
+    """Read and check a model file; without a path the built-in one.
+
+    >>> [model.name for model in read_model_file(None).models][:3]
+    ['group', 'course', 'determinants']
+    """
+    folder = resources.files("r2star.group") / "models"
+    schema = json.loads((folder / "model.schema.json").read_text(encoding="utf-8"))
+    try:
+        text = (
+            path.read_text(encoding="utf-8")
+            if path
+            else (folder / "default.toml").read_text(encoding="utf-8")
+        )
+        content = tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(
+            "E719", f"the model file can't be read ({error.strerror})", path=path or ""
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError("E719", f"the model file is no TOML: {error}", path=path or "") from None
+    return parse_model_file(content, schema, str(path or "built-in models"))
+
+
+def _strata(inputs: Inputs, visits: Visits, fields: Any, allow_mixed: bool) -> list[tuple[str, Any]]:
+    """Fields are never pooled: one stratum a field, unless every model has the field as a covariate."""
+    known = sorted({round(float(value), 1) for value in fields[np.isfinite(fields)]})
+    everyone = np.ones(fields.size, dtype=bool)
+    if len(known) < 2:
+        return [("", everyone)]
+    if all(FIELD in model.formula.columns for model in inputs.model.models):
+        return [("", everyone)]
+    if not allow_mixed:
+        odd = min(known, key=lambda field: int((np.round(fields, 1) == field).sum()))
+        example = f"sub-{visits.participant[np.flatnonzero(np.round(fields, 1) == odd)[0]]}"
+        raise InputError(
+            "E721", f"field strengths {', '.join(f'{field:g} T' for field in known)} ({odd:g} T in {example})",
+            "one: R2* of different fields can't be pooled",
+            f"give --allow-mixed-field (one analysis a field), or put {FIELD} into the formulas",
+        )  # fmt: skip
+    return [(f"@{field:g}T", np.round(fields, 1) == field) for field in known]
+
+
+def _refuse_notices(notices: Sequence[Notice]) -> None:
+    serious = [notice for notice in notices if notice.code not in _HARMLESS]
+    if serious:
+        first = serious[0]
+        more = f" (and {len(serious) - 1} more warnings)" if len(serious) > 1 else ""
+        raise InputError(
+            "E722",
+            f"{first.code} {first.message}{more}",
+            "no warning, with --strict",
+            first.fix,
+            path=first.path,
+        )
+
+
+def _run_models(
+    inputs: Inputs, visits: Visits, covariates: Covariates, strata: Sequence[tuple[str, Any]]
+) -> tuple[tuple[ModelResult, ...], list[Notice]]:
+    """Every model in every stratum; models whose columns are absent are left out with a warning."""
+    table = OutcomeTable(inputs.gathered, visits)
+    rules = rules_of(inputs.model.columns, inputs.model.reference_column, covariates.reference_level)
+    results, notices = [], []
+    for name, used in strata:
+        for spec in inputs.model.models:
+            adapted, gone = adapt_formula(spec, inputs.model, covariates, used)
+            if adapted is None:
+                notices.append(_absent(inputs, spec, gone[0]))
+                continue
+            if inputs.model_path is None and _pointless(spec, covariates, visits, table):
+                continue
+            if gone:
+                notices.append(
+                    Notice("W710", f"model {spec.name} is without {', '.join(gone)} (absent, or one level)")
+                )
+            unit = "1/s" if spec.outcome.column.endswith("_per_s") else spec.outcome.column
+            data = cohort_data(covariates, visits, table.values(spec.outcome), unit, used)
+            if spec.kind == "longitudinal":
+                data = replace(data, columns=_at_baseline(data.columns, data.participant, data.baseline))
+            result = run_model(
+                replace(adapted, name=spec.name + name), data, rules, inputs.model.columns, seed=SEED
+            )
+            results.append(replace(result, spec=replace(result.spec, question=spec.question)))
+    return tuple(results), list(dict.fromkeys(notices))
+
+
+def _absent(inputs: Inputs, spec: ModelSpec, column: str) -> Notice:
+    if inputs.model_path is not None and column != YEARS:
+        raise UsageError(
+            "E711", f"model {spec.name!r} needs the column {column!r}", f"it in participants.tsv, which has "
+            f"{', '.join(inputs.people.columns) or 'no columns'}", "correct the model file", path=inputs.model_path,
+        )  # fmt: skip
+    return Notice(
+        "W711", f"model {spec.name} was left out: no column {column!r}", "add it to participants.tsv"
+    )
+
+
+def _pointless(spec: ModelSpec, covariates: Covariates, visits: Visits, table: OutcomeTable) -> bool:
+    """A built-in model for which there is nothing: follow-up without it, or regions that are not there."""
+    if spec.kind == "longitudinal":
+        return bool(np.all(visits.baseline))
+    return bool(spec.outcome.regions) and not set(spec.outcome.regions) & set(table.names("region"))
+
+
+def _at_baseline(columns: Mapping[str, Any], participant: Any, baseline: Any) -> dict[str, Any]:
+    """Age as it was at the first visit: change over time is told by the years since then."""
+    out = dict(columns)
+    if "age" in columns:
+        first = {
+            label: value for label, value, is_first in zip(participant, columns["age"], baseline) if is_first
+        }
+        out["age"] = np.array([first.get(label, np.nan) for label in participant], dtype=float)
+    return out
+
+
+def _write(
+    inputs: Inputs,
+    results: Sequence[ModelResult],
+    notices: Sequence[Notice],
+    covariates: Covariates,
+    folder: Path,
+) -> None:
+    write_regions(inputs.gathered, inputs.people, folder, {})
+    by_file: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        by_file.setdefault(result.spec.name.partition("@")[0], []).extend(result.rows)
+    for name, rows in by_file.items():
+        write_statistics(rows, folder / f"{name}_stats.tsv")
+    for stale in sorted(folder.glob("*_stats.tsv")):
+        if stale.name.removesuffix("_stats.tsv") not in by_file:  # of an earlier run with other models
+            stale.unlink()
+            stale.with_suffix(".json").unlink(missing_ok=True)
+    write_rows(("unit", "reason", "file"), inputs.gathered.exclusions, folder / "exclusions.tsv")
+    warned = [(f"R2S-{each.code}", each.message, each.fix, each.path) for each in notices]
+    write_rows(("code", "message", "fix", "file"), warned, folder / "warnings.tsv")
+    write_toml(_lock(inputs, results, covariates), folder / "model.lock.toml")
+
+
+def _lock(inputs: Inputs, results: Sequence[ModelResult], covariates: Covariates) -> dict[str, Any]:
+    """What was really run: adapted formulas, columns, versions, hashes, counts. No dates: it is reproducible."""
+    gathered = inputs.gathered
+    return {
+        "r2star_version": __version__,
+        "seed": SEED,
+        "model_file": inputs.model_path.name if inputs.model_path else "built-in",
+        "model_file_sha256": sha256_of(inputs.model_path) if inputs.model_path else "",
+        "reference": {"column": inputs.model.reference_column, "level": covariates.reference_level},
+        "first_level": {
+            "version": gathered.version, "settings_sha256": gathered.settings_sha256, "n_units": len(gathered.units),
+        },
+        "versions": {name: metadata.version(name) for name in ("numpy", "scipy", "statsmodels", "pyarrow")},
+        "columns": dict(covariates.sources),
+        "models": [_lock_of(result) for result in results],
+    }  # fmt: skip
+
+
+def _lock_of(result: ModelResult) -> dict[str, Any]:
+    spec = result.spec
+    formula = " + ".join(["1", *(term.label for term in spec.formula.terms)])
+    return {
+        "name": spec.name, "kind": spec.kind, "asked": spec.formula_text,
+        "run": formula + (f" + (1 | {spec.formula.random})" if spec.formula.random else ""),
+        "subset": spec.subset, "outcome": spec.outcome.column, "hemisphere": spec.outcome.hemisphere,
+        "regions": list(dict.fromkeys(str(row["region"]) for row in result.rows)),
+        "tests": [test.contrast.label if test.contrast else test.term for test in spec.tests],
+        "sensitivity": list(spec.sensitivity),
+    }  # fmt: skip

@@ -1,0 +1,279 @@
+"""Step: units and covariates as the columns that models take. May import group, files and errors.
+
+One entry a participant and session: runs are averaged, acquisitions never are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from r2star.errors import InputError, Notice, UsageError
+from r2star.group.model import ColumnRule, ModelFile, ModelSpec, Outcome
+from r2star.group.rows import CohortData
+from r2star.steps.group_gather import Gathered, number_column
+from r2star.steps.group_people import MISSING, People, parse_number
+
+FIELD = "field_strength_tesla"
+YEARS = "years_from_baseline"
+
+#: The structures by which the main segmentation is known where there are several.
+_MAIN_REGIONS = frozenset({"caudate", "putamen", "pallidum", "thalamus", "red_nucleus", "substantia_nigra"})
+
+
+@dataclass(frozen=True)
+class Visits:
+    """Participant × session: labels, the visit of each unit (−1: not used), and the first visit of each participant."""
+
+    participant: Any
+    session: Any
+    of_unit: Any
+    baseline: Any
+
+
+@dataclass(frozen=True)
+class Covariates:
+    """Columns by the model file's names, one entry a visit, where each came from, who is a patient, and warnings."""
+
+    columns: Mapping[str, Any]
+    sources: Mapping[str, str]
+    reference_level: str
+    patient: Any
+    known_group: Any
+    notices: tuple[Notice, ...]
+
+
+def find_visits(gathered: Gathered, people: People, outcome: Outcome) -> Visits:
+    """Group units into visits; R2S-E715 where acquisitions or reconstructions would have to be mixed."""
+    units = gathered.units
+    acquisitions = sorted({(unit.entities.get("acq", ""), unit.entities.get("rec", "")) for unit in units})
+    if outcome.acquisition:
+        acquisitions = [pair for pair in acquisitions if pair[0] == outcome.acquisition]
+    if len(acquisitions) != 1:
+        named = (
+            ", ".join(f"acq-{acq or '(none)'} rec-{rec or '(none)'}" for acq, rec in acquisitions) or "none"
+        )
+        raise UsageError(
+            "E715", f"acquisitions: {named}", "one", 'name it in the model file: outcome.acquisition = "..."'
+        )
+    keys = [
+        (unit.entities["sub"], unit.entities.get("ses", ""))
+        if (unit.entities.get("acq", ""), unit.entities.get("rec", "")) == acquisitions[0] else None
+        for unit in units
+    ]  # fmt: skip
+    visits = list(dict.fromkeys(key for key in keys if key is not None))
+    index = {key: k for k, key in enumerate(visits)}
+    years = {key: _years(people, key) for key in visits}
+    first: dict[str, tuple[str, str]] = {}
+    for key in sorted(visits, key=lambda key: (key[0], years[key], key[1])):
+        first.setdefault(key[0], key)
+    return Visits(
+        np.array([sub for sub, _ in visits], dtype=object), np.array([ses for _, ses in visits], dtype=object),
+        np.array([-1 if key is None else index[key] for key in keys]),
+        np.array([first[sub] == (sub, ses) for sub, ses in visits]),
+    )  # fmt: skip
+
+
+def _years(people: People, key: tuple[str, str]) -> float:
+    cell = people.cell(*key, YEARS)
+    value = parse_number(cell, YEARS)[0] if cell else np.nan
+    return float(np.nan_to_num(value))
+
+
+def read_covariates(model: ModelFile, people: People, visits: Visits, field_strength: Any) -> Covariates:
+    """The columns of a model file, each from the first of its names that the tables have."""
+    notices: list[Notice] = []
+    columns: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    rules = {model.reference_column: ColumnRule(model.reference_column, kind="category")} | dict(
+        model.columns
+    )
+    for name, rule in rules.items():
+        source = next((each for each in (name, *rule.aliases) if each in people.columns), None)
+        if source is None:
+            continue
+        cells = [people.cell(*key, source) for key in zip(visits.participant, visits.session)]
+        columns[name], told = _numbers(cells, source) if rule.kind == "number" else (_texts(cells, rule), [])
+        sources[name] = source
+        notices += told
+    columns["participant"] = visits.participant
+    columns.setdefault(
+        FIELD,
+        np.array([f"{value:g}" if np.isfinite(value) else "" for value in field_strength], dtype=object),
+    )
+    if model.reference_column not in columns:
+        nobody = np.zeros(visits.participant.size, dtype=bool)
+        notices.append(
+            Notice("W708", f"no column {model.reference_column!r} in participants.tsv, no models of groups")
+        )
+        return Covariates(columns, sources, "", nobody, ~nobody, tuple(notices))
+    level = _reference_level(model, columns[model.reference_column])
+    group = columns[model.reference_column]
+    control = group == level
+    for name, rule in rules.items():
+        if rule.controls and name in columns:
+            columns[name] = np.where(control, rule.controls, columns[name]).astype(object)
+    notices += [
+        Notice(
+            "W709",
+            f"sub-{label} has no {model.reference_column} and takes no part in models",
+            "complete participants.tsv",
+        )
+        for label in dict.fromkeys(visits.participant[group == ""])
+    ]
+    return Covariates(columns, sources, level, (group != "") & ~control, group != "", tuple(notices))
+
+
+def _numbers(cells: Sequence[Any], column: str) -> tuple[Any, list[Notice]]:
+    values, notices = np.full(len(cells), np.nan), []
+    for k, cell in enumerate(cells):
+        if cell is not None:
+            values[k], notice = parse_number(cell, column)
+            notices += [notice] if notice else []
+    return values, list(dict.fromkeys(notices))
+
+
+def _texts(cells: Sequence[Any], rule: ColumnRule) -> Any:
+    merged = {old: new for new, olds in rule.merge.items() for old in olds}
+    texts = ["" if cell is None or cell.text in {MISSING, ""} else cell.text for cell in cells]
+    return np.array([merged.get(text, text) for text in texts], dtype=object)
+
+
+def _reference_level(model: ModelFile, values: Any) -> str:
+    present = {str(value).casefold(): str(value) for value in values if value}
+    for level in model.reference_levels:
+        if level in present.values():
+            return level
+        if level.casefold() in present:
+            return present[level.casefold()]
+    raise InputError(
+        "E716", f"no participant has {model.reference_column} {' or '.join(model.reference_levels[:3])}",
+        f"one of {', '.join(sorted(present.values())[:6]) or 'any value'}", "name the controls' level in a model file",
+    )  # fmt: skip
+
+
+def adapt_formula(
+    spec: ModelSpec, model: ModelFile, covariates: Covariates, used: Any
+) -> tuple[ModelSpec | None, list[str]]:
+    """Leave out terms of optional columns that are absent or have one level; ``None`` where another is absent."""
+    from dataclasses import replace
+
+    gone: list[str] = []
+    for name in spec.formula.columns:
+        values = covariates.columns.get(name)
+        optional = name in model.columns and model.columns[name].optional
+        if values is None and not optional:
+            return None, [name]
+        if optional and (
+            values is None or (values.dtype == object and len(set(values[used].tolist()) - {""}) < 2)
+        ):
+            gone.append(name)
+    terms = tuple(term for term in spec.formula.terms if not any(v.column in gone for v in term.variables))
+    tests = tuple(
+        test for test in spec.tests if not test.term or any(term.label == test.term for term in terms)
+    )
+    return replace(spec, formula=replace(spec.formula, terms=terms), tests=tests), gone
+
+
+class OutcomeTable:
+    """Outcomes by region and visit, from the gathered rows."""
+
+    def __init__(self, gathered: Gathered, visits: Visits) -> None:
+        self._gathered, self._visits = gathered, visits
+        self._codes = {
+            name: gathered.rows[name].combine_chunks().dictionary_encode()
+            for name in ("segmentation", "region", "hemisphere")
+        }
+
+    def names(self, column: str) -> list[str]:
+        """All values of a key column."""
+        return sorted(self._codes[column].dictionary.to_pylist())
+
+    def segmentation(self, outcome: Outcome) -> str:
+        """The segmentation that is asked for, or the one with most of the main structures."""
+        known = self.names("segmentation")
+        if outcome.segmentation:
+            if outcome.segmentation not in known:
+                raise UsageError(
+                    "E717", f"no segmentation {outcome.segmentation!r}", f"one of {', '.join(known)}"
+                )
+            return outcome.segmentation
+        return max(
+            sorted(known, reverse=True), key=lambda name: len(_MAIN_REGIONS & set(self._regions_of(name)))
+        )
+
+    def _regions_of(self, segmentation: str) -> list[str]:
+        rows = self._is("segmentation", segmentation)
+        codes = self._codes["region"].indices.to_numpy()[rows]
+        _, first = np.unique(codes, return_index=True)
+        return [self._codes["region"].dictionary[int(codes[k])].as_py() for k in np.sort(first)]
+
+    def _is(self, column: str, value: str) -> Any:
+        encoded = self._codes[column]
+        known = encoded.dictionary.to_pylist()
+        return encoded.indices.to_numpy() == (known.index(value) if value in known else -1)
+
+    def regions(self, outcome: Outcome) -> list[str]:
+        """Regions in the order of the tables; R2S-E717 for one that is not there."""
+        present = self._regions_of(self.segmentation(outcome))
+        unknown = sorted(set(outcome.regions) - set(present))
+        if unknown and not set(outcome.regions) & set(present):
+            raise UsageError("E717", f"no region {', '.join(unknown)}", f"some of {', '.join(present)}")
+        return [
+            name
+            for name in present
+            if (not outcome.regions or name in outcome.regions) and name not in outcome.exclude_regions
+        ]
+
+    def values(self, outcome: Outcome, column: str = "") -> dict[str, Any]:
+        """Mean over the runs of each visit, by region."""
+        segmentation = self._is("segmentation", self.segmentation(outcome))
+        if (column or outcome.column) not in self._gathered.rows.column_names:
+            raise UsageError(
+                "E717", f"no column {outcome.column!r} in the region tables", "a column of theirs"
+            )
+        numbers = number_column(self._gathered, column or outcome.column)
+        return {
+            region: self._of_side(outcome.hemisphere, segmentation & self._is("region", region), numbers)
+            for region in self.regions(outcome)
+        }
+
+    def _of_side(self, hemisphere: str, rows: Any, numbers: Any) -> Any:
+        if hemisphere == "L-R":
+            return self._of_side("L", rows, numbers) - self._of_side("R", rows, numbers)
+        picked = np.flatnonzero(rows & self._is("hemisphere", hemisphere))
+        visit = self._visits.of_unit[self._gathered.unit_of_row[picked]]
+        good = (visit >= 0) & np.isfinite(numbers[picked])
+        size = self._visits.participant.size
+        total = np.bincount(visit[good], numbers[picked][good], size)
+        count = np.bincount(visit[good], minlength=size)
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def field_strengths(gathered: Gathered, visits: Visits) -> Any:
+    """Field strength of each visit, NaN where it is not known; R2S-E718 where the runs of a visit differ."""
+    out = np.full(visits.participant.size, np.nan)
+    if FIELD not in gathered.rows.column_names:
+        return out
+    values = number_column(gathered, FIELD)
+    visit = visits.of_unit[gathered.unit_of_row]
+    good = np.isfinite(values) & (visit >= 0)
+    out[visit[good]] = values[good]
+    unlike = good.nonzero()[0][np.abs(out[visit[good]] - values[good]) > 0.05]
+    if unlike.size:
+        label = gathered.units[int(gathered.unit_of_row[unlike[0]])].label
+        raise InputError("E718", "runs of one session have different field strengths", "one", unit=label)
+    return out
+
+
+def cohort_data(
+    covariates: Covariates, visits: Visits, outcomes: Mapping[str, Any], unit: str, used: Iterable[bool]
+) -> CohortData:
+    """Columns and outcomes of the visits whose group is known."""
+    data = CohortData(
+        covariates.columns, outcomes, covariates.patient, visits.participant, visits.baseline, unit
+    )
+    return data.where(np.asarray(used) & covariates.known_group)
