@@ -112,6 +112,7 @@ def header_size(start: bytes, path: Path) -> int:
     )
 
 
+@np.errstate(over="ignore")  # numbers beyond all bounds are refused by name
 def parse_header(raw: bytes, path: Path) -> Header:
     """Read and check a whole header.
 

@@ -10,9 +10,9 @@ both codes are above 0 and the two places of a corner voxel differ
 - by more, the image is refused unless the user names the one to believe.
 
 A sheared affine is no grid that a registration program can read: up to 0.1 mm at a corner it is replaced by
-the nearest affine with right angles (a notice above 0.01 mm), beyond that refused. Voxel sizes come from
-the affine; a ``pixdim`` that says otherwise earns a notice. Voxels below 0.05 mm or above 20 mm are
-refused.
+the nearest affine with right angles (a notice above 0.01 mm), beyond that refused. Voxel sizes come from the
+affine; a ``pixdim`` that says otherwise earns a notice. Voxels below 0.05 mm or above 20 mm are refused, and so
+is an image more than a kilometre away.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ UNCHANGED_MM = 1e-3
 SMALL_SHEAR_MM = 0.1
 SMALL_MISFIT_MM = 1.0
 SMALLEST_VOXEL_MM, LARGEST_VOXEL_MM = 0.05, 20.0
+FARTHEST_MM = 1e6
 
 _QUATERNION_EXCESS = 1e-4
 _SIZE_MISFIT = 1e-3
@@ -42,6 +43,7 @@ _REORIENT = "convert the original images again, or set a right sform"
 _NAME_ONE = "name the one to believe with --xform sform or --xform qform, or make them agree"
 
 
+@np.errstate(over="ignore", invalid="ignore")  # numbers beyond all bounds are refused by name
 def grid_of(
     header: Header, path: Path, *, xform: Xform | None = None, assume_orientation: bool = False
 ) -> tuple[Grid, tuple[Notice, ...]]:
@@ -205,9 +207,13 @@ def _assumed(header: Header, path: Path, assume: bool, notices: list[Notice]) ->
 
 def _check_affine(affine: NDArray[np.float64], path: Path) -> None:
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or not (sizes > 0).all():
+    if not (np.abs(affine) <= FARTHEST_MM).all() or not (sizes > 0).all():
         raise InputError(
-            "E133", "the affine is not finite or has an axis of no length", "", _REORIENT, path=path
+            "E133",
+            "the affine is not finite, is far from anywhere or has an axis of no length",
+            "",
+            _REORIENT,
+            path=path,
         )
     if not ((sizes >= SMALLEST_VOXEL_MM) & (sizes <= LARGEST_VOXEL_MM)).all():
         raise InputError(
@@ -253,8 +259,7 @@ def _compare_pixdim(header: Header, grid: Grid, path: Path, notices: list[Notice
 
 
 def _apart(shape: tuple[int, ...], one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    with np.errstate(over="ignore", invalid="ignore"):
-        distance = np.linalg.norm(corners_of(shape, one) - corners_of(shape, other), axis=1).max()
+    distance = np.linalg.norm(corners_of(shape, one) - corners_of(shape, other), axis=1).max()
     return float(distance) if np.isfinite(distance) else float("inf")
 
 

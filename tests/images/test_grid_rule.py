@@ -194,6 +194,20 @@ def test_affine_that_is_not_finite(put, nifti, values, oblique, value):
     refused(put(nifti(values, sform_code=0, qoffset_x=value)), "E133")
 
 
+@pytest.mark.parametrize("value", [2e6, 1e308, -1e308])
+def test_numbers_beyond_all_bounds(put, nifti, values, oblique, value):
+    for row, column in product(range(3), range(4)):
+        broken = oblique.copy()
+        broken[row, column] = value
+        for fields in ({"qform_code": 0}, {}, {"xyzt_units": 1}):
+            with pytest.raises(InputError, match=r"R2S-E13[134]"):
+                read_image(put(nifti(values, oblique, version=2, **rows(broken), **fields)))
+    for field in ("quatern_b", "qoffset_y", "pixdim"):
+        changes = {field: [1, value, 1, 1, 1, 1, 1, 1] if field == "pixdim" else value}
+        with pytest.raises(InputError, match=r"R2S-E13[345]"):
+            read_image(put(nifti(values, version=2, sform_code=0, **changes)))
+
+
 def test_affine_without_volume(put, nifti, values, oblique):
     flat = oblique.copy()
     flat[:3, 1] = flat[:3, 0]
