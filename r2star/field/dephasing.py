@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from r2star.field.gradient import GAMMA_HZ_PER_UT
 
+_BOX = "3D acquisition: box of the voxel; the real loss depends on the filter of k-space"
+
 
 @dataclass(frozen=True)
 class DephasingModel:
@@ -56,7 +58,7 @@ def choose_dephasing(
         )
     if kind == "3D":
         x, y, z = (float(size) for size in voxel_size_mm)
-        return DephasingModel("voxel", (x, y, z), "3D acquisition: box of the voxel")
+        return DephasingModel("voxel", (x, y, z), _BOX)
     if kind != "2D":
         return DephasingModel("none", reason=f"MRAcquisitionType is {kind[:20]} (2D or 3D is needed)")
     if slice_thickness_mm is None or not np.isfinite(slice_thickness_mm) or slice_thickness_mm <= 0:
@@ -86,8 +88,9 @@ def dephasing_factor(
 
     Returns
     -------
-    (..., E), between 0 and 1. A 3D acquisition's true point-spread function is wider than the box, so that
-    the product overstates the loss where k-space was sampled far beyond the shift that the gradient causes.
+    (..., E), between 0 and 1. For a 3D acquisition the box is a convention: in directions that are encoded by
+    Fourier steps, smooth tissue loses nothing until the gradient turns half a cycle per voxel, or more than
+    the box where a strong filter was put on k-space.
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """Phase unwrapping: in space by scikit-image, in time by prediction from echo to echo.
 
-scikit-image's `unwrap_phase` follows the reliability of the second differences (Herráez 2002,
-doi:10.1364/AO.41.007437; in 3D Abdul-Rahman 2007, doi:10.1364/AO.46.006623), takes a mask, and only ever adds
-multiples of 2π. Arrays only.
+scikit-image's `unwrap_phase` joins voxels in the order of their reliability, by second differences (Herráez 2002,
+Appl Opt 41:7437; in 3D Abdul-Rahman 2005, Proc SPIE 5856:32), takes a mask, and only ever adds multiples of 2π.
+Arrays only.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ _ALGORITHM = (
 _BIAS_REFERENCE = (
     "Fernandez-Seara and Wehrli 2000, doi:10.1002/1522-2594(200009)44:3<358::aid-mrm3>3.0.co;2-i"
 )
-_REFERENCE = "Abdul-Rahman et al. 2007, doi:10.1364/AO.46.006623"
+_REFERENCE = "Abdul-Rahman et al. 2005, Proc SPIE 5856:32 (unwrapping)"
 
 
 class FieldMaps(NamedTuple):
