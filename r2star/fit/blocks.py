@@ -11,11 +11,12 @@ Inside, a signal is divided by its largest echo, and time is counted from the fi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-LANES = 256
+LANES = 512
 
 #: Rows of ``Blocks.result``: estimates, then the variances that noise of σ = 1 would give them.
 RATE, AMPLITUDE, SQUARED_ERROR, RATE_VARIANCE, AMPLITUDE_VARIANCE, FREEDOM = range(6)
@@ -52,6 +53,19 @@ class Design:
         """Smallest and largest dimensionless rate that a fit may return."""
         first_step = self.x[self.x > 0][0]
         return -LARGEST_RISE, LARGEST_FALL / float(first_step)
+
+
+class Rules(NamedTuple):
+    """What an echo must be, to be used."""
+
+    lowest_echo: float
+    """An echo at or below it, and all later ones, are left out."""
+    drop_sigmas: float
+    """So are echoes below so many σ, from the first one on."""
+    saturation: float
+    """An echo at or above it, and all earlier ones, are left out."""
+    floor_sigmas: float
+    """A voxel whose largest echo is below so many σ is not fitted."""
 
 
 @dataclass(frozen=True)

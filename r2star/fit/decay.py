@@ -1,30 +1,45 @@
-"""`fit_decay`: from an array of magnitudes to maps of R2*. Imports numpy; numba comes with the estimator.
-
-The work is cut into chunks of voxels, packed into blocks, fitted and written, each chunk by one of the threads.
-"""
+"""`fit_decay`: from an array of magnitudes to maps of R2*. Imports numpy; numba comes with the estimator."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from r2star.errors import InputError
-from r2star.fit.blocks import Blocks, Design
+from r2star.errors import InputError, UsageError
+from r2star.fit.blocks import Design, Rules
+from r2star.fit.engine import Job, run_job
 from r2star.fit.methods import METHODS, Method
 from r2star.fit.status import Status
 
-CHUNK = 16384
 FloatMap = NDArray[np.floating]
+
+SLAB_VOXELS = 2**20  # what is copied at a time of an array whose memory order can't be walked in one stride
+FLOOR_SIGMAS = 3.0
+EVEN_TOLERANCE = 1e-3  # of the spacing: echo times are written with rounding
 
 
 @dataclass(frozen=True)
 class Decay:
-    """Maps of one fit, all of the shape of the signal without its echoes; NaN where there is no value."""
+    """Maps of one fit, all of the shape of the signal without its echoes; NaN where there is no value.
+
+    Attributes
+    ----------
+    r2star_per_s, r2star_se_per_s
+        R2* and its standard error, 1/s.
+    s0, s0_se
+        Signal at t = 0 and its standard error, in the signal's unit.
+    residual
+        √(RSS/(E − 2)), in the signal's unit: σ where the model holds, more where it does not. NaN for two echoes.
+    r_squared
+        1 − RSS / Σ(M − mean M)².
+    status
+        Codes of `r2star.fit.Status`.
+    """
 
     r2star_per_s: FloatMap
     r2star_se_per_s: FloatMap
@@ -40,23 +55,6 @@ class Decay:
         return np.isin(self.status, [code for code in Status if code.has_value])
 
 
-@dataclass(frozen=True)
-class _Job:
-    """Everything that a chunk needs, voxels along the first axis of each array."""
-
-    signal: NDArray
-    dephasing: NDArray | None
-    sigma: NDArray
-    mask: NDArray[np.bool_] | None
-    order: NDArray[np.int64]
-    design: Design
-    method: Method
-    thresholds: tuple[float, float, float, float]
-    n_coils: int
-    maps: tuple[NDArray, ...]
-    status: NDArray[np.uint8]
-
-
 def fit_decay(
     signal: ArrayLike,
     echo_times_s: ArrayLike,
@@ -69,138 +67,200 @@ def fit_decay(
     mask: ArrayLike | None = None,
     drop_below_sigmas: float = 0.0,
     saturation_level: float | None = None,
+    standard_errors: bool = True,
 ) -> Decay:
-    """Fit S(t) = S0·exp(−R2*·t)·|F(t)| to magnitudes, voxel by voxel."""
+    """Fit S(t) = S0·exp(−R2*·t)·|F(t)| to magnitudes, voxel by voxel.
+
+    Each voxel is fitted by itself with the same instructions: slabs, chunks, threads and voxel order change no
+    bit. Nothing of the signal's size is copied, whether its echoes are last or first in memory
+    (``np.moveaxis(echoes, 0, -1)``).
+
+    Parameters
+    ----------
+    signal
+        (..., E) real magnitudes, in any unit. Maps are float64 for a float64 signal, else float32.
+    echo_times_s
+        (E,) seconds, in any order, evenly spaced or not.
+    method
+        A name of `METHODS`.
+    noise_sigma
+        σ of the noise in one receiver channel's real part, in the signal's unit, one for all or (...);
+        0 or NaN where unknown. Known, it gives the standard errors, also of two echoes, and a voxel whose
+        largest echo is below 3σ is BELOW_NOISE_FLOOR. Unknown, σ² is RSS/(E − 2) of each voxel.
+    n_threads
+        Threads to use; all that the process may use where None.
+    dephasing
+        (..., E) |F| of a macroscopic field gradient, 0 to 1; `nonlinear`, `weighted` and `rician` take it.
+    n_coils
+        Channels of a root-sum-of-squares image, for `rician`.
+    mask
+        (...) true where to fit; all where None.
+    drop_below_sigmas
+        Noise-floor rule for late echoes: the first echo below so many σ, and all later ones, are left out
+        (ECHOES_DROPPED). 0 keeps all. Methods with a logarithm leave out from the first zero on anyway.
+    saturation_level
+        Echoes at or above it, and earlier ones, are left out (SATURATED). None keeps all.
+    standard_errors
+        False leaves the two maps of standard errors NaN, without memory, and saves about a tenth of the time.
+
+    Returns
+    -------
+    Decay
+        A voxel without a value is NaN, and its status says why.
+
+    Raises
+    ------
+    InputError
+        Shapes that do not match, fewer than two distinct echo times, times that are negative or not finite,
+        complex data, uneven echoes for `arlo`.
+    UsageError
+        An unknown method, or an option that the method does not take.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> echo_times_s = [0.004, 0.009, 0.020]
+    >>> decay = fit_decay([800 * np.exp(-25 * t) for t in echo_times_s], echo_times_s)
+    >>> round(float(decay.r2star_per_s), 9), round(float(decay.s0), 9), Status(int(decay.status)).label
+    (25.0, 800.0, 'ok')
+    """
+    chosen = _find_method(method, dephasing, n_coils)
     values = _as_real(signal, "signal")
-    order, design = _order_echoes(values, echo_times_s)
+    order, design = _order_echoes(values, echo_times_s, chosen)
     shape = values.shape[:-1]
-    axes = _memory_order(values)
-    spatial = [shape[a] for a in axes]
-    dtype = np.float64 if values.dtype == np.float64 else np.float32
-    maps = tuple(np.empty(spatial, dtype) for _ in range(6))
-    status = np.empty(spatial, np.uint8)
-
-    def flat(array: ArrayLike | None, *echoes: int) -> NDArray | None:
-        if array is None:
-            return None
-        whole = np.broadcast_to(np.asarray(array), (*shape, *echoes))
-        turned = whole.transpose(*axes, *([whole.ndim - 1] if echoes else []))
-        return turned.reshape(-1, *echoes)
-
-    job = _Job(
-        flat(values, values.shape[-1]),
-        flat(dephasing, values.shape[-1]),
-        flat(0.0 if noise_sigma is None else noise_sigma),
-        flat(mask),
-        order,
-        design,
-        METHODS[method],
-        (
-            0.0 if METHODS[method].takes_logarithm else -1.0,
-            drop_below_sigmas,
-            np.inf if saturation_level is None else saturation_level,
-            3.0,
-        ),
-        n_coils,
-        tuple(each.reshape(-1) for each in maps),
-        status.reshape(-1),
+    factors = (
+        None if dephasing is None else _broadcast(_as_real(dephasing, "dephasing"), values.shape, "dephasing")
     )
-    _run(job, n_threads)
-    back = np.argsort(axes)
-    return Decay(*(each.transpose(back) for each in maps), status=status.transpose(back))
+    sigma = _broadcast(
+        _as_real(0.0 if noise_sigma is None else noise_sigma, "noise_sigma"), shape, "noise_sigma"
+    )
+    where = None if mask is None else _broadcast(np.asarray(mask).astype(bool, copy=False), shape, "mask")
+    rules = Rules(
+        lowest_echo=0.0 if chosen.takes_logarithm else -1.0,
+        drop_sigmas=drop_below_sigmas,
+        saturation=np.inf if saturation_level is None else saturation_level,
+        floor_sigmas=FLOOR_SIGMAS,
+    )
+    decay = _empty_decay(values, standard_errors)
+    for part, axes in _walk(values):
 
+        def flat(
+            array: NDArray[Any], *echoes: int, part: tuple[slice, ...] = part, axes: list[int] = axes
+        ) -> NDArray[Any]:
+            last = [array.ndim - 1] if echoes else []
+            turned = array.transpose(*axes, *last)
+            return (turned[part] if part else turned).reshape(-1, *echoes)
 
-def _as_real(array: ArrayLike, name: str) -> NDArray:
-    values = np.asarray(array)
-    if values.dtype.kind == "f" and values.dtype.itemsize in (4, 8):
-        return values
-    if values.dtype.kind not in "fiub":
-        raise InputError(
-            "E330", f"{name} has type {values.dtype}", "real magnitudes", "take the modulus of complex data"
+        job = Job(
+            signal=flat(values, values.shape[-1]),
+            dephasing=None if factors is None else flat(factors, values.shape[-1]),
+            sigma=flat(sigma),
+            mask=None if where is None else flat(where),
+            order=order,
+            design=design,
+            method=chosen,
+            rules=rules,
+            n_coils=n_coils,
+            maps=tuple(
+                flat(each) if each.flags.writeable else each.ravel()[:0].copy() for each in _float_maps(decay)
+            ),
+            status=flat(decay.status),
+            standard_errors=standard_errors,
         )
-    return values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
+        run_job(job, _n_threads(n_threads))
+    return decay
 
 
-def _order_echoes(signal: NDArray, echo_times_s: ArrayLike) -> tuple[NDArray[np.int64], Design]:
+def _find_method(name: str, dephasing: ArrayLike | None, n_coils: int) -> Method:
+    if name not in METHODS:
+        raise UsageError("E540", f"no fit is called {name!r}", f"one of {', '.join(METHODS)}")
+    if dephasing is not None and not METHODS[name].takes_dephasing:
+        takers = ", ".join(key for key, each in METHODS.items() if each.takes_dephasing)
+        raise UsageError("E541", f"the {name} fit knows no dephasing", f"one of {takers}")
+    if n_coils < 1:
+        raise UsageError("E542", f"n_coils is {n_coils}", "1 or more")
+    return METHODS[name]
+
+
+def _n_threads(wanted: int | None) -> int:
+    if wanted is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if wanted < 1:
+        raise UsageError("E543", f"n_threads is {wanted}", "1 or more")
+    return wanted
+
+
+def _as_real(array: ArrayLike, name: str) -> NDArray[Any]:
+    """The array in a type that kernels read, without a copy where that can be."""
+    values = np.asarray(array)
+    if values.dtype.kind not in "fiub":
+        found = f"{name} holds {values.dtype.name}"
+        raise InputError("E330", found, "real numbers", "take the modulus of complex data first")
+    if values.dtype.kind == "f" and values.dtype.itemsize not in (4, 8):
+        return values.astype(np.float32 if values.dtype.itemsize < 4 else np.float64)
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _broadcast(array: NDArray[Any], shape: tuple[int, ...], name: str) -> NDArray[Any]:
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise InputError("E331", f"{name} of shape {array.shape}", f"a shape that fits {shape}") from None
+
+
+def _order_echoes(
+    signal: NDArray[Any], echo_times_s: ArrayLike, method: Method
+) -> tuple[NDArray[np.int64], Design]:
     times = np.atleast_1d(np.asarray(echo_times_s, np.float64))
     if signal.ndim == 0 or times.ndim != 1 or signal.shape[-1] != times.size:
-        raise InputError(
-            "E331",
-            f"signal of shape {signal.shape} and {times.size} echo times",
-            "echoes along the last axis",
-        )
+        found = f"a signal of shape {signal.shape} and {times.size} echo times"
+        raise InputError("E332", found, "one time for each entry of the last axis")
     if not (np.isfinite(times).all() and (times >= 0).all()):
-        raise InputError("E332", f"echo times {times.tolist()} s", "finite, not negative")
+        raise InputError("E333", f"echo times {times.tolist()} s", "finite ones, none below zero")
     order = np.argsort(times, kind="stable")
-    if np.unique(times).size < 2:
-        raise InputError("E333", f"{np.unique(times).size} distinct echo times", "at least two")
+    steps = np.diff(times[order])
+    if not (steps > 0).any():
+        raise InputError("E334", "fewer than two distinct echo times", "two or more, to see a decay")
+    if method.needs_even_echoes and np.ptp(steps) > EVEN_TOLERANCE * steps.mean():
+        found = f"unevenly spaced echo times {times[order].tolist()} s"
+        raise InputError("E335", found, f"even spacing for {method.module}", "use the nonlinear fit")
     return order, Design(times[order])
 
 
-def _memory_order(values: NDArray) -> list[int]:
-    strides = values.strides[:-1]
-    return sorted(range(len(strides)), key=lambda axis: -abs(strides[axis]))
+def _empty_decay(signal: NDArray[Any], standard_errors: bool) -> Decay:
+    """Room for the maps, in the signal's memory order; unwanted standard errors are one NaN, seen everywhere."""
+    shape, axes = signal.shape[:-1], _memory_order(signal)
+    dtype = np.float64 if signal.dtype == np.float64 else np.float32
+
+    def room(kind: Any) -> NDArray[Any]:
+        return np.empty([shape[axis] for axis in axes], kind).transpose(np.argsort(axes))
+
+    def error() -> NDArray[Any]:
+        return room(dtype) if standard_errors else np.broadcast_to(np.asarray(np.nan, dtype), shape)
+
+    return Decay(room(dtype), error(), room(dtype), error(), room(dtype), room(dtype), room(np.uint8))
 
 
-def _run(job: _Job, n_threads: int | None) -> None:
-    estimate = job.method.load()
-    starts = range(0, job.status.size, CHUNK)
-    wanted = n_threads or len(os.sched_getaffinity(0))
-    n_workers = max(1, min(wanted, len(starts)))
-
-    def work(worker: int) -> None:
-        blocks = Blocks.empty(
-            CHUNK, job.order.size, with_dephasing=job.dephasing is not None, n_coils=job.n_coils
-        )
-        for start in starts[worker::n_workers]:
-            _fit_chunk(job, start, blocks, estimate)
-
-    if n_workers == 1:
-        work(0)
-        return
-    with ThreadPoolExecutor(n_workers) as pool:
-        list(pool.map(work, range(n_workers)))
+def _float_maps(decay: Decay) -> tuple[FloatMap, ...]:
+    return (
+        decay.r2star_per_s, decay.r2star_se_per_s, decay.s0, decay.s0_se, decay.residual, decay.r_squared
+    )  # fmt: skip
 
 
-def _fit_chunk(job: _Job, start: int, room: Blocks, estimate: Callable[[Blocks, Design], None]) -> None:
-    from r2star.fit.packing import judge_signal, pack_signal, write_maps
+def _memory_order(signal: NDArray[Any]) -> list[int]:
+    """Axes of the voxels from the slowest in memory to the fastest."""
+    return sorted(range(signal.ndim - 1), key=lambda axis: -abs(signal.strides[axis]))
 
-    stop = min(start + CHUNK, job.status.size)
-    if job.mask is None:
-        voxels = np.arange(start, stop)
+
+def _walk(signal: NDArray[Any]) -> Iterator[tuple[tuple[slice, ...], list[int]]]:
+    """Parts that can be seen as (N, E) without a copy: the whole in nearly every case, else slabs to be copied."""
+    axes = _memory_order(signal)
+    turned = signal.transpose(*axes, signal.ndim - 1)
+    try:
+        turned.reshape(-1, signal.shape[-1], copy=False)
+    except ValueError:
+        n_slabs = max(1, SLAB_VOXELS * turned.shape[0] // (turned.size // turned.shape[-1]))
+        for start in range(0, turned.shape[0], n_slabs):
+            yield (slice(start, start + n_slabs),), axes
     else:
-        voxels = np.flatnonzero(job.mask[start:stop]) + start
-        for each in job.maps:
-            each[start:stop] = np.nan
-        job.status[start:stop] = Status.OUTSIDE_MASK
-        if voxels.size == 0:
-            return
-    blocks = room.first(voxels.size)
-    pack_signal(job.signal, job.order, voxels, blocks.signal)
-    if job.dephasing is not None:
-        pack_signal(job.dephasing, job.order, voxels, blocks.dephasing)
-    pack_signal(job.sigma[:, None], np.zeros(1, np.int64), voxels, blocks.sigma[:, None])
-    judge_signal(
-        blocks.signal,
-        blocks.sigma,
-        job.thresholds,
-        blocks.largest,
-        blocks.variation,
-        blocks.run,
-        blocks.status,
-    )
-    estimate(blocks, job.design)
-    limit = float(np.finfo(job.maps[0].dtype).max)
-    write_maps(
-        blocks.result,
-        blocks.status,
-        blocks.largest,
-        blocks.variation,
-        blocks.sigma,
-        job.design.span_s,
-        limit,
-        voxels,
-        job.maps,
-        job.status,
-        0,
-    )
+        yield (), axes

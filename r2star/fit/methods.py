@@ -45,10 +45,30 @@ METHODS: dict[str, Method] = {
         "textbook; the baseline",
         takes_logarithm=True,
     ),
+    "weighted": Method(
+        "weighted",
+        "least squares of ln M on echo time, weighted by the fitted S²",
+        "Edwards, ISMRM 2022",
+        takes_logarithm=True,
+        takes_dephasing=True,
+    ),
+    "arlo": Method(
+        "arlo",
+        "auto-regression on linear operations, evenly spaced echoes only",
+        "Pei 2015, doi:10.1002/mrm.25137",
+        needs_even_echoes=True,
+    ),
     "nonlinear": Method(
         "nonlinear",
         "exact least squares of the magnitudes, by variable projection",
         "Golub & Pereyra 1973, doi:10.1137/0710036",
         takes_dephasing=True,
+    ),
+    "rician": Method(
+        "rician",
+        "least squares of the magnitudes against the first moment of their noise distribution",
+        "Feng 2013, doi:10.1002/mrm.24607",
+        takes_dephasing=True,
+        uses_noise_model=True,
     ),
 }

@@ -1,11 +1,12 @@
 """Voxels into blocks, and results out of blocks into maps. Imports numba.
 
-Here, and only here, an echo is judged: what a fault is, which run of echoes can be used, what is written.
+Here, and only here, a signal is judged: what a fault is, which run of echoes can be used, what is written.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,10 @@ from r2star.fit.blocks import (
     RATE,
     RATE_VARIANCE,
     SQUARED_ERROR,
-)  # fmt: skip
-from r2star.fit.compiling import kernel
+    Rules,
+)
+from r2star.fit.compiling import helper, kernel
+from r2star.fit.shared import Rows
 from r2star.fit.status import Status
 
 OK = int(Status.OK)
@@ -32,23 +35,22 @@ AT_BOUND = int(Status.AT_BOUND)
 NOT_CONVERGED = int(Status.NOT_CONVERGED)
 RISING = int(Status.RISING)
 
-SMALLEST = 1e-290  # below it 1/x and x² leave the range of normal numbers
-FLAT = 1e-9  # a fall of the signal by less, over all echoes, is rounding
+SMALLEST = 1e-290  # below it 1/x and products leave the range of normal numbers
+FLAT = 1e-9  # a smaller fall of ln M over all echoes is rounding
+LEAST_FREEDOM = 0.05  # below it there is no residual to speak of
 
 
 @kernel
 def pack_signal(
-    signal: NDArray, order: NDArray[np.int64], voxels: NDArray[np.int64], packed: NDArray[np.float64]
+    signal: NDArray[Any], order: NDArray[np.int64], voxels: NDArray[np.int64], packed: NDArray[np.float64]
 ) -> None:
     """Copy the echoes ``order`` of the listed voxels of a (N, E) signal into blocks; pad with the last voxel."""
-    n_blocks, n_echoes, _ = packed.shape
     index = np.empty(LANES, np.int64)
-    for block in range(n_blocks):
+    for block in range(packed.shape[0]):
         for lane in range(LANES):
             index[lane] = voxels[min(block * LANES + lane, voxels.size - 1)]
-        for echo in range(n_echoes):
-            column = order[echo]
-            row = packed[block, echo]
+        for echo in range(packed.shape[1]):
+            row, column = packed[block, echo], order[echo]
             for lane in range(LANES):
                 row[lane] = signal[index[lane], column]
 
@@ -57,56 +59,27 @@ def pack_signal(
 def judge_signal(
     signal: NDArray[np.float64],
     sigma: NDArray[np.float64],
-    thresholds: tuple[float, float, float, float],
+    rules: Rules,
     largest: NDArray[np.float64],
     variation: NDArray[np.float64],
     run: NDArray[np.int32],
     status: NDArray[np.uint8],
 ) -> None:
-    """Find faults and the run of echoes that can be used, then divide each voxel by its largest echo.
+    """Find faults and the run of usable echoes, then divide each voxel, and its σ, by its largest echo.
 
-    ``thresholds`` are: an echo must be above ``zero`` and above ``drop_sigmas``·σ, else it and later ones are
-    dropped; one at or above ``saturation``, and earlier ones, are dropped; the largest must reach ``floor_sigmas``·σ.
-    ``run`` becomes first·1000 + end.
+    ``run`` becomes first·(E + 1) + end, so E where every echo can be used; ``variation`` Σ(y − mean y)².
     """
-    zero, drop_sigmas, saturation, floor_sigmas = thresholds
-    n_blocks, n_echoes, _ = signal.shape
-    smallest = np.empty(LANES)
-    trouble = np.empty(LANES)
-    total = np.empty(LANES)
-    n_positive = np.empty(LANES)
-    alive = np.empty(LANES)
-    first = np.empty(LANES)
-    end = np.empty(LANES)
-    for block in range(n_blocks):
-        top = largest[block]
-        spread = variation[block]
-        noise = sigma[block]
+    n_echoes = signal.shape[1]
+    facts = np.empty((6, LANES))
+    for block in range(signal.shape[0]):
+        noise, top = sigma[block], largest[block]
         for lane in range(LANES):
-            top[lane] = 0.0
-            smallest[lane] = 0.0
-            trouble[lane] = 0.0
-            total[lane] = 0.0
-            n_positive[lane] = 0.0
-            alive[lane] = 1.0
-            first[lane] = 0.0
-            end[lane] = 0.0
-        for echo in range(n_echoes):
-            row = signal[block, echo]
-            for lane in range(LANES):
-                value = row[lane]
-                trouble[lane] += value - value  # 0 while all are finite, else NaN
-                top[lane] = value if value > top[lane] else top[lane]
-                smallest[lane] = value if value < smallest[lane] else smallest[lane]
-            for lane in range(LANES):
-                n_positive[lane] += 1.0 if row[lane] > SMALLEST else 0.0
-                alive[lane] = alive[lane] if row[lane] > max(zero, drop_sigmas * noise[lane]) else 0.0
-                end[lane] += alive[lane]
-            for lane in range(LANES):
-                first[lane] = echo + 1.0 if row[lane] >= saturation else first[lane]
+            noise[lane] = noise[lane] if 0.0 < noise[lane] < math.inf else 0.0
+        _scan(signal[block], noise, rules, top, facts)
+        smallest, trouble, n_positive, first, end = facts[0], facts[1], facts[2], facts[3], facts[4]
         for lane in range(LANES):
             code = OK
-            if top[lane] < floor_sigmas * noise[lane]:
+            if top[lane] < rules.floor_sigmas * noise[lane]:
                 code = BELOW_NOISE_FLOOR
             if min(n_positive[lane], end[lane] - first[lane]) < 2:
                 code = TOO_FEW_ECHOES
@@ -114,26 +87,84 @@ def judge_signal(
                 code = NO_SIGNAL
             if smallest[lane] < 0:
                 code = NEGATIVE
-            if not (trouble[lane] == 0 and noise[lane] < math.inf):
+            if trouble[lane] != 0:
                 code = NOT_FINITE
             status[block, lane] = code
-            run[block, lane] = int(first[lane]) * 1000 + int(end[lane])
-            if code != OK:
-                top[lane] = 0.0
-        for echo in range(n_echoes):
-            row = signal[block, echo]
-            for lane in range(LANES):
-                scaled = row[lane] / top[lane] if top[lane] > 0 else 1.0
-                row[lane] = scaled
-                total[lane] += scaled
+            run[block, lane] = int(first[lane]) * (n_echoes + 1) + int(end[lane])
+        _normalise(signal[block], noise, top, status[block], variation[block])
+
+
+@kernel
+def _scan(signal: Rows, noise: Rows, rules: Rules, top: Rows, facts: Rows) -> None:
+    """Per lane: smallest and largest echo, a sum that is 0 unless one is not finite, and the usable run."""
+    smallest, trouble, n_positive = facts[0], facts[1], facts[2]
+    first, end, alive = facts[3], facts[4], facts[5]
+    facts[:] = 0.0
+    top[:] = 0.0
+    alive[:] = 1.0
+    for echo in range(signal.shape[0]):
+        row = signal[echo]
         for lane in range(LANES):
-            spread[lane] = 0.0
-            noise[lane] = noise[lane] / top[lane] if top[lane] > 0 else 0.0
-        for echo in range(n_echoes):
-            row = signal[block, echo]
-            for lane in range(LANES):
-                deviation = row[lane] - total[lane] / n_echoes
-                spread[lane] += deviation * deviation
+            top[lane] = max(top[lane], row[lane])
+            smallest[lane] = min(smallest[lane], row[lane])
+        for lane in range(LANES):
+            trouble[lane] += 0.0 if abs(row[lane]) < math.inf else 1.0
+            n_positive[lane] += 1.0 if row[lane] > SMALLEST else 0.0
+        for lane in range(LANES):
+            loud = row[lane] > rules.lowest_echo and row[lane] >= rules.drop_sigmas * noise[lane]
+            alive[lane] = alive[lane] if loud else 0.0
+            end[lane] += alive[lane]
+        for lane in range(LANES):
+            first[lane] = echo + 1.0 if row[lane] >= rules.saturation else first[lane]
+
+
+@kernel
+def _normalise(signal: Rows, noise: Rows, top: Rows, status: NDArray[np.uint8], variation: Rows) -> None:
+    """Divide by the largest echo; a voxel with a fault becomes a row of ones, which every estimator survives."""
+    mean = np.zeros(LANES)
+    variation[:] = 0.0
+    for lane in range(LANES):
+        top[lane] = top[lane] if status[lane] == OK else 0.0
+    for echo in range(signal.shape[0]):
+        row = signal[echo]
+        for lane in range(LANES):
+            row[lane] = row[lane] / top[lane] if top[lane] > 0 else 1.0
+            mean[lane] += row[lane] / signal.shape[0]
+    for lane in range(LANES):
+        noise[lane] = noise[lane] / top[lane] if top[lane] > 0 else 0.0
+    for echo in range(signal.shape[0]):
+        row = signal[echo]
+        for lane in range(LANES):
+            variation[lane] += (row[lane] - mean[lane]) * (row[lane] - mean[lane])
+
+
+@kernel
+def judge_dephasing(dephasing: NDArray[np.float64], status: NDArray[np.uint8]) -> None:
+    """Mark voxels whose factors are no numbers of 0 to 1 (with rounding), and replace those by ones."""
+    for block in range(dephasing.shape[0]):
+        for lane in range(LANES):
+            for echo in range(dephasing.shape[1]):
+                if not 0.0 <= dephasing[block, echo, lane] <= 1.0 + 1e-6:
+                    dephasing[block, echo, lane] = 1.0
+                    status[block, lane] = NOT_FINITE if status[block, lane] == OK else status[block, lane]
+
+
+@helper
+def _verdict(
+    rate: float, rate_range: tuple[float, float], s0: float, size: float, limit: float, doubt: int
+) -> int:
+    if math.isnan(rate) or math.isnan(s0):
+        return NOT_CONVERGED
+    if not rate_range[0] < rate < rate_range[1]:
+        return AT_BOUND
+    if not (size <= limit and abs(s0) <= limit):
+        return NOT_FINITE
+    return RISING if rate <= FLAT else doubt
+
+
+@helper
+def _bounded(value: float, limit: float) -> float:
+    return value if abs(value) <= limit else math.nan
 
 
 @kernel
@@ -144,47 +175,39 @@ def write_maps(
     variation: NDArray[np.float64],
     sigma: NDArray[np.float64],
     span_s: float,
+    rate_range: tuple[float, float],
     limit: float,
     voxels: NDArray[np.int64],
-    maps: tuple[NDArray, NDArray, NDArray, NDArray, NDArray, NDArray],
+    maps: tuple[Any, ...],
+    standard_errors: bool,
     status_map: NDArray[np.uint8],
     doubt: int,
 ) -> None:
     """Bring results into units and write them to the maps at the listed voxels.
 
-    ``maps`` are R2*, its standard error, S0, its standard error, residual, R². ``doubt`` is the status of a
-    voxel whose fit went well.
+    ``maps`` are R2*, its standard error, S0, its standard error, residual and R²; ``limit`` is the largest
+    number that they hold, ``doubt`` the status of a voxel whose fit went well.
     """
     rate_map, rate_error_map, s0_map, s0_error_map, residual_map, goodness_map = maps
     for position in range(voxels.size):
-        block, lane = position // LANES, position % LANES
-        voxel = voxels[position]
-        scale = largest[block, lane]
-        row = result[block, :, lane]
-        freedom = row[FREEDOM]
-        variance = max(row[SQUARED_ERROR], 0.0) / freedom if freedom > 0.5 else math.nan
-        noise = sigma[block, lane] if sigma[block, lane] > 0 else math.sqrt(variance)
-        code = status[block, lane]
-        s0 = row[AMPLITUDE] * scale
+        block, lane, voxel = position // LANES, position % LANES, voxels[position]
+        row, scale, noise = result[block, :, lane], largest[block, lane], sigma[block, lane]
+        rate, s0, code = row[RATE] / span_s, row[AMPLITUDE] * scale, int(status[block, lane])
         if code == OK:
-            if not (abs(row[RATE] / span_s) <= limit and abs(s0) <= limit):
-                code = NOT_FINITE
-            elif row[RATE] <= FLAT:
-                code = RISING
-            else:
-                code = doubt
-            status_map[voxel] = code
-        else:
-            status_map[voxel] = code
-        if code in (OK, doubt, RISING):
-            rate_map[voxel] = row[RATE] / span_s
-            rate_error_map[voxel] = noise * math.sqrt(row[RATE_VARIANCE]) / span_s
-            s0_map[voxel] = s0
-            s0_error_map[voxel] = noise * math.sqrt(row[AMPLITUDE_VARIANCE]) * scale
-            residual_map[voxel] = math.sqrt(variance) * scale
-            goodness_map[voxel] = (
-                1.0 - row[SQUARED_ERROR] / variation[block, lane] if variation[block, lane] > 0 else math.nan
-            )
-        else:
-            for each in maps:
-                each[voxel] = math.nan
+            code = _verdict(row[RATE], rate_range, s0, abs(rate), limit, doubt)
+        status_map[voxel] = code
+        fine = code in (OK, doubt, RISING)
+        variance = math.nan
+        if row[FREEDOM] > LEAST_FREEDOM:
+            variance = max(row[SQUARED_ERROR], 0.0) / row[FREEDOM]
+        noise = noise if noise > 0 else math.sqrt(variance)
+        rate_map[voxel] = rate if fine else math.nan
+        s0_map[voxel] = s0 if fine else math.nan
+        residual_map[voxel] = _bounded(math.sqrt(variance) * scale, limit) if fine else math.nan
+        unexplained = row[SQUARED_ERROR] / variation[block, lane] if variation[block, lane] > 0 else math.nan
+        goodness_map[voxel] = _bounded(1.0 - unexplained, limit) if fine else math.nan
+        if standard_errors:
+            rate_error = noise * math.sqrt(row[RATE_VARIANCE]) / span_s
+            s0_error = noise * math.sqrt(row[AMPLITUDE_VARIANCE]) * scale
+            rate_error_map[voxel] = _bounded(rate_error, limit) if fine else math.nan
+            s0_error_map[voxel] = _bounded(s0_error, limit) if fine else math.nan

@@ -1,0 +1,88 @@
+"""`weighted`: least squares of ln M on echo time, each echo weighted by its fitted S². Imports numba.
+
+var(ln M) ≈ σ²/S², so the right weight of a logarithm is S². The measured S² in its place gives an echo the more
+weight the more noise raised it, and biases R2* low; the weights here are those of the previous fit, refreshed
+`N_REFITS` times (Edwards, ISMRM 2022; Salvador 2005, doi:10.1002/hbm.20076, for the same idea in diffusion).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2star.fit.blocks import AMPLITUDE, LANES, RATE, Blocks, Design
+from r2star.fit.compiling import kernel
+from r2star.fit.elementary import fast_exp, fast_log
+from r2star.fit.shared import Rows, describe_fit, fill_decays
+
+N_REFITS = 3
+TINY = 1e-150  # what a logarithm is taken of, at least: its square is still a number
+
+
+def fit_blocks(blocks: Blocks, design: Design) -> None:
+    """Fit every lane: first with the weights |F|², then with fitted ones."""
+    _fit(blocks.signal, blocks.dephasing, design.x, design.x_first, blocks.result)
+
+
+@kernel
+def _fit(
+    signal: NDArray[np.float64],
+    dephasing: NDArray[np.float64],
+    x: NDArray[np.float64],
+    x_first: float,
+    result: NDArray[np.float64],
+) -> None:
+    n_blocks, n_echoes, _ = signal.shape
+    logs = np.empty((n_echoes, LANES))
+    decays = np.empty((n_echoes, LANES))
+    for block in range(n_blocks):
+        y, f, rate, amplitude = signal[block], dephasing[block], result[block, RATE], result[block, AMPLITUDE]
+        _fill_logs(y, f, logs)
+        rate[:] = 0.0
+        for _ in range(1 + N_REFITS):
+            fill_decays(rate, x, f, decays)
+            _regress(logs, decays, x, rate, amplitude)
+        fill_decays(rate, x, f, decays)
+        describe_fit(y, decays, x, x_first, result[block])
+
+
+@kernel
+def _fill_logs(y: Rows, f: Rows, logs: Rows) -> None:
+    """ln(M/|F|)."""
+    for echo in range(y.shape[0]):
+        row, log = y[echo], logs[echo]
+        for lane in range(LANES):
+            log[lane] = fast_log(max(row[lane], TINY))
+        if f.shape[0] > 0:
+            factor = f[echo]
+            for lane in range(LANES):
+                log[lane] -= fast_log(max(factor[lane], TINY))
+
+
+@kernel
+def _regress(logs: Rows, decays: Rows, x: Rows, rate: Rows, amplitude: Rows) -> None:
+    """Straight line through the logarithms, weights e²: rate is minus its slope, amplitude exp of its level at x = 0.
+
+    The sums are taken about the weighted mean of x, in two passes, so that nothing is lost by cancellation.
+    """
+    total, mean_x, mean_log = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
+    for echo in range(x.size):
+        log, e = logs[echo], decays[echo]
+        for lane in range(LANES):
+            weight = e[lane] * e[lane]
+            total[lane] += weight
+            mean_x[lane] += weight * x[echo]
+            mean_log[lane] += weight * log[lane]
+    for lane in range(LANES):
+        mean_x[lane] /= total[lane]
+        mean_log[lane] /= total[lane]
+    above, below = np.zeros(LANES), np.zeros(LANES)
+    for echo in range(x.size):
+        log, e = logs[echo], decays[echo]
+        for lane in range(LANES):
+            lever = e[lane] * e[lane] * (x[echo] - mean_x[lane])
+            above[lane] += lever * (log[lane] - mean_log[lane])
+            below[lane] += lever * (x[echo] - mean_x[lane])
+    for lane in range(LANES):
+        rate[lane] = -above[lane] / below[lane]
+        amplitude[lane] = fast_exp(min(max(mean_log[lane] + rate[lane] * mean_x[lane], -340.0), 340.0))
