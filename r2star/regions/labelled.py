@@ -60,7 +60,7 @@ def whole_labels(labels: NDArray[np.generic]) -> NDArray[np.integer]:
     array([3, 6], dtype=int32)
     """
     if np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_:
-        return labels  # type: ignore[return-value]
+        return labels.astype(np.int64, copy=False)
     values = labels.astype(np.float64)
     usable = np.abs(values) < 2**31  # neither NaN nor infinite
     nearest = np.rint(np.where(usable, values, 0))
@@ -69,7 +69,8 @@ def whole_labels(labels: NDArray[np.generic]) -> NDArray[np.integer]:
         found = f"the label {values[~usable][0]:g}"
         fix = "resample labels by nearest neighbour"
         raise InputError("E461", f"{found} is no whole number", "labels are, within 1e-3", fix)
-    return nearest.astype(np.int32)
+    whole: NDArray[np.integer] = nearest.astype(np.int32)
+    return whole
 
 
 def gather(maps: VoxelMaps, labels: NDArray[np.generic], wanted: Sequence[int]) -> LabelledVoxels:

@@ -92,9 +92,9 @@ def summarise_regions(
     rule
         Which voxels count.
     expected_volume_mm3, inside_volume_mm3
-        By label number: volume of the whole label in this head, and of its part inside the field of view.
+        By label number: volume of the whole label, of the head or the atlas, and of its part in view.
         Coverage is their ratio over the region's labels; without the second, the labelled volume stands for
-        it. At most 1.
+        it. At most 1. Without the first, a region that nowhere touches the edge of the image has coverage 1.
 
     Raises
     ------
@@ -126,9 +126,12 @@ def _coverage(
     expected_mm3: Mapping[int, float] | None,
     inside_mm3: Mapping[int, float] | None,
 ) -> float:
-    expected = math.fsum((expected_mm3 or {}).get(index, math.nan) for index in indices)
+    region = voxels.of(indices)
+    if expected_mm3 is None:
+        return 1.0 if region.size and not voxels.at_edge[region].any() else math.nan
+    expected = math.fsum(expected_mm3.get(index, math.nan) for index in indices)
     if inside_mm3 is None:
-        inside = voxels.of(indices).size * voxel_volume_mm3
+        inside = region.size * voxel_volume_mm3
     else:
         inside = math.fsum(inside_mm3.get(index, math.nan) for index in indices)
     return min(1.0, inside / expected) if expected > 0 else math.nan

@@ -159,6 +159,9 @@ def test_a_region_at_the_edge_of_the_image_is_flagged() -> None:
     labels[-1, 4, 4] = 101
     left, right, both = summarise_regions(maps, labels, REGIONS, voxel_volume_mm3=1)[:3]
     assert ["W464" in row.warnings for row in (left, right, both)] == [False, True, True]
+    assert left.coverage == 1
+    assert math.isnan(right.coverage)
+    assert math.isnan(both.coverage)
 
 
 def test_small_unreliable_and_lesioned_regions_are_flagged() -> None:

@@ -1,0 +1,236 @@
+"""The region table from files: rows, sidecar, grids, lesions, warnings, coverage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from r2star.atlas import load_atlas
+from r2star.atlas.labels import read_labels
+from r2star.errors import InputError
+from r2star.fit.status import Status
+from r2star.images import Grid, write_image
+from r2star.regions.rule import VoxelRule
+from r2star.register.transforms import Affine, write_composite
+from r2star.steps.tables import RegionTable, write_region_table
+
+GRID = Grid((40, 36, 20), np.array([[-1.0, 0, 0, 20], [0, 1.2, 0, -20], [0, 0, 1.5, -10], [0, 0, 0, 1]]))
+ATLAS = load_atlas("CIT168")
+EVERY_LABEL = sorted({i for region in (*ATLAS.regions, *ATLAS.subregions) for i in region.indices})
+
+
+def a_head() -> dict[str, NDArray[Any]]:
+    """A column of 12 voxels for each label of the atlas, the label number as R2*, everything else plausible."""
+    labels = np.zeros(GRID.shape, np.uint16)
+    for number, label in enumerate(EVERY_LABEL):
+        labels[2 + number % 36, 2 + 2 * (number // 36), 3:15] = label
+    r2star = labels.astype(np.float32) + np.linspace(0, 0.5, 20, dtype=np.float32)
+    return {
+        "r2star_map": np.where(labels > 0, r2star, np.nan).astype(np.float32), "labels": labels,
+        "stderr_map": np.full(GRID.shape, 0.7, np.float32), "status_map": np.zeros(GRID.shape, np.uint8),
+        "s0_map": np.full(GRID.shape, 200, np.float32), "residual_map": np.full(GRID.shape, 4, np.float32),
+        "first_echo": np.full(GRID.shape, 180, np.float32), "last_echo": np.full(GRID.shape, 60, np.float32),
+        "gradient_bias_map": np.full(GRID.shape, 0.25, np.float32),
+    }  # fmt: skip
+
+
+def write_head(folder: Path, arrays: dict[str, NDArray[Any]], grid: Grid = GRID) -> dict[str, Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        name: write_image(folder / f"{name}.nii.gz", array, grid, dtype=array.dtype)
+        for name, array in arrays.items()
+    }
+
+
+def make(folder: Path, arrays: dict[str, NDArray[Any]] | None = None, **more: Any) -> RegionTable:
+    files = write_head(folder / "in", a_head() if arrays is None else arrays)
+    given: dict[str, Any] = {"atlas": "CIT168", "entities": {"sub": "01", "run": "2"}, "n_echoes": 6,
+                             "out_dir": folder, "noise_sigma": 2.0, "field_strength_tesla": 3.0}  # fmt: skip
+    return write_region_table(**(given | files | more))
+
+
+def rows_of(table: RegionTable) -> dict[tuple[str, str, str], dict[str, str]]:
+    header, *lines = [line.split("\t") for line in table.table.read_text().splitlines()]
+    rows = [dict(zip(header, line, strict=True)) for line in lines]
+    return {(row["segmentation"], row["region"], row["hemisphere"]): row for row in rows}
+
+
+def test_every_region_and_subregion_has_its_three_rows_in_order(tmp_path: Path) -> None:
+    table = make(tmp_path)
+    expected = [
+        (segmentation, name, side)
+        for segmentation, regions in (("CIT168", ATLAS.regions), ("CIT168subregions", ATLAS.subregions))
+        for name in dict.fromkeys(region.name for region in regions)
+        for side in ("L", "R", "LR")
+    ]
+    rows = rows_of(table)
+    assert list(rows) == expected
+    assert table.table.name == "atlas-CIT168_desc-R2star_stats.tsv"
+    assert table.derivatives == (table.table, table.sidecar)
+    assert table.notices == ()
+    for region in (*ATLAS.regions, *ATLAS.subregions):
+        segmentation = "CIT168" if region in ATLAS.regions else "CIT168subregions"
+        row = rows[segmentation, region.name, region.hemisphere]
+        assert row["index"] == "+".join(map(str, region.indices))
+        assert row["n_voxels"] == row["n_valid"] == str(12 * len(region.indices))
+        assert float(row["volume_mm3"]) == pytest.approx(12 * len(region.indices) * 1.8)
+        low, high = min(region.indices), max(region.indices) + 0.5
+        assert low <= float(row["r2star_median_per_s"]) <= high
+        told = [
+            row[name] for name in ("snr_first_echo", "snr_last_echo", "fit_residual", "gradient_bias_per_s")
+        ]
+        assert told == ["90", "30", "0.02", "0.25"]
+        assert (row["participant_id"], row["session_id"], row["run_id"]) == ("sub-01", "n/a", "run-2")
+        assert (row["field_strength_tesla"], row["n_echoes"], row["coverage"]) == ("3", "6", "1")
+        assert row["warnings"] == row["iron_mg_per_kg"] == row["lesion_overlap"] == "n/a"
+
+
+def test_flipped_storage_of_the_same_head_gives_the_same_bytes(tmp_path: Path) -> None:
+    """Radiological and neurological storage: left stays left, and no digit changes."""
+    arrays = a_head()
+    first = make(tmp_path / "a", arrays)
+    flip = np.diag([-1.0, 1, 1, 1])
+    flip[0, 3] = GRID.shape[0] - 1
+    files = write_head(
+        tmp_path / "b",
+        {name: array[::-1] for name, array in arrays.items()},
+        Grid(GRID.shape, GRID.affine @ flip),
+    )
+    second = write_region_table(**files, atlas="CIT168", entities={"sub": "01", "run": "2"}, n_echoes=6,
+                                out_dir=tmp_path / "b", noise_sigma=2.0, field_strength_tesla=3.0)  # fmt: skip
+    assert first.table.read_bytes() == second.table.read_bytes()
+
+
+def test_without_the_optional_maps_their_columns_are_empty(tmp_path: Path) -> None:
+    arrays = {name: array for name, array in a_head().items() if name in ("r2star_map", "labels")}
+    row = rows_of(make(tmp_path, arrays, field_strength_tesla=None))["CIT168", "caudate", "L"]
+    empty = ("snr_first_echo", "snr_last_echo", "fit_residual", "gradient_bias_per_s", "field_strength_tesla")
+    assert [row[name] for name in empty] == ["n/a"] * 5
+    assert float(row["r2star_stderr_per_s"]) > 0
+
+
+def test_a_lost_label_keeps_its_row_and_is_told(tmp_path: Path) -> None:
+    arrays = a_head()
+    (lost,) = (r.indices for r in ATLAS.regions if (r.name, r.hemisphere) == ("subthalamic_nucleus", "R"))
+    arrays["labels"][np.isin(arrays["labels"], lost)] = 0
+    before, after = rows_of(make(tmp_path / "a")), rows_of(table := make(tmp_path / "b", arrays))
+    row = after["CIT168", "subthalamic_nucleus", "R"]
+    assert (row["n_voxels"], row["n_valid"], row["r2star_median_per_s"]) == ("0", "0", "n/a")
+    assert row["warnings"] == "W461"
+    assert ("W461", "subthalamic_nucleus") in {
+        (notice.code, notice.message.rpartition(": ")[2]) for notice in table.notices
+    }
+    changed = {key for key in before if before[key] != after[key]}
+    assert {(name, side) for _, name, side in changed} == {
+        ("subthalamic_nucleus", "R"), ("subthalamic_nucleus", "LR"),
+    }  # fmt: skip
+
+
+def test_voxels_with_a_value_count_whatever_doubt_there_is_unless_the_rule_says_so(tmp_path: Path) -> None:
+    arrays = a_head()
+    inside = np.isin(arrays["labels"], ATLAS.regions[0].indices)
+    arrays["status_map"][inside & (np.arange(20) % 2 == 0)] = Status.RISING
+    arrays["status_map"][inside & (np.arange(20) == 4)] = Status.AT_BOUND
+    key = ("CIT168", ATLAS.regions[0].name, ATLAS.regions[0].hemisphere)
+    assert rows_of(make(tmp_path / "a", arrays))[key]["n_valid"] == "11"
+    strict = make(tmp_path / "b", arrays, rule=VoxelRule(accepted_status=(0,)))
+    assert rows_of(strict)[key]["n_valid"] == "6"
+    assert json.loads(strict.sidecar.read_text())["VoxelRule"]["AcceptedStatus"] == [0]
+
+
+def test_lesions_on_another_grid_are_brought_over_left_out_and_told(tmp_path: Path) -> None:
+    """A mask of half the voxel size that covers 4 of the 12 voxels of each region."""
+    finer = GRID.affine @ np.diag([0.5, 0.5, 0.5, 1])
+    finer[:3, 3] -= GRID.affine[:3, :3] @ [0.25, 0.25, 0.25]
+    mask = np.zeros((80, 72, 40), np.uint8)
+    mask[..., 6:14] = 1
+    lesions = write_image(tmp_path / "lesions.nii.gz", mask, Grid((80, 72, 40), finer), dtype=np.uint8)
+    table = make(tmp_path, lesions=lesions)
+    row = rows_of(table)["CIT168", "caudate", "L"]
+    assert (row["n_voxels"], row["n_valid"], row["lesion_overlap"]) == ("12", "8", "0.333333")
+    assert row["warnings"] == "W463;W466;W469"
+    assert {notice.code for notice in table.notices} == {"W463", "W466", "W469"}
+
+
+def test_warnings_of_the_unit_stand_in_every_row(tmp_path: Path) -> None:
+    for number, codes in enumerate((["W202", "W301"], ["W202"])):
+        (tmp_path / f"{number}.json").write_text(
+            json.dumps([{"code": code, "message": "x"} for code in codes])
+        )
+    table = make(tmp_path, earlier_notices=(tmp_path / "0.json", tmp_path / "1.json"))
+    assert {row["warnings"] for row in rows_of(table).values()} == {"W202;W301"}
+
+
+@pytest.mark.parametrize("name", ["r2star_map", "stderr_map"])
+def test_maps_on_another_grid_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    files = write_head(tmp_path, a_head())
+    shifted = GRID.affine.copy()
+    shifted[0, 3] += 0.5
+    files[name] = write_image(
+        tmp_path / "other.nii.gz", np.ones(GRID.shape, np.float32), Grid(GRID.shape, shifted)
+    )
+    with pytest.raises(InputError, match=r"E463.*other\.nii\.gz"):
+        write_region_table(**files, atlas="CIT168", entities={"sub": "01"}, n_echoes=6, out_dir=tmp_path)
+    assert not list(tmp_path.glob("*.tsv"))
+
+
+@pytest.mark.parametrize(("value", "fine"), [(3.0000458, True), (5.9999999, True), (3.01, False)])
+def test_labels_must_be_whole_numbers(tmp_path: Path, value: float, fine: bool) -> None:
+    arrays = a_head()
+    labels = arrays["labels"].astype(np.float64)
+    labels[labels == round(value)] = value
+    arrays["labels"] = labels
+    if fine:
+        assert make(tmp_path / "a", arrays).table.read_bytes() == make(tmp_path / "b").table.read_bytes()
+    else:
+        with pytest.raises(InputError, match=r"E461.*labels\.nii\.gz.*3\.01"):
+            make(tmp_path, arrays)
+
+
+def test_coverage_tells_how_much_of_a_region_the_image_has(tmp_path: Path) -> None:
+    """The atlas' own labels, shifted in space and cut through the putamen; the transforms undo the shift."""
+    whole = read_labels(ATLAS.labels)
+    data = np.asarray(whole.data)
+    cut = int(np.median(np.nonzero(np.isin(data, indices_of("putamen")))[1]))
+    moved = whole.grid.affine.copy()
+    moved[:3, 3] += [7, -5, 3]
+    grid = Grid((*data[:, :cut].shape,), moved)
+    labels = write_image(tmp_path / "labels.nii.gz", data[:, :cut], grid, dtype=np.uint16)
+    r2star = write_image(tmp_path / "r2star.nii.gz", np.full(grid.shape, 30, np.float32), grid)
+    transforms = (shift(tmp_path / "a.h5", 10, -5, 0), shift(tmp_path / "b.h5", -3, 0, 3))
+    table = write_region_table(r2star, labels, "CIT168", {"sub": "01"}, 6, tmp_path, to_template=transforms)
+    rows = rows_of(table)
+    for region in ATLAS.regions:
+        inside = np.isin(data[:, :cut], region.indices).sum() / np.isin(data, region.indices).sum()
+        row = rows["CIT168", region.name, region.hemisphere]
+        assert float(row["coverage"]) == pytest.approx(inside, abs=1e-5), region
+        assert ("W465" in row["warnings"]) == (inside < 0.9)
+    assert 0.3 < float(rows["CIT168", "putamen", "LR"]["coverage"]) < 0.7
+
+
+def indices_of(name: str) -> list[int]:
+    return [index for region in ATLAS.regions if region.name == name for index in region.indices]
+
+
+def shift(path: Path, *by_mm: float) -> Path:
+    matrix = np.eye(4)
+    matrix[:3, 3] = by_mm
+    return write_composite(path, [Affine(matrix)])
+
+
+def test_without_transforms_the_coverage_of_a_region_at_the_edge_is_unknown(tmp_path: Path) -> None:
+    arrays = a_head()
+    (number,) = indices_of("caudate")[:1]
+    x, y, _ = np.argwhere(arrays["labels"] == number)[0]
+    arrays["labels"][x, y, 0:3] = number
+    arrays["r2star_map"][x, y, 0:3] = number
+    rows = rows_of(make(tmp_path, arrays))
+    side = ATLAS.regions[0].hemisphere
+    row = rows["CIT168", "caudate", side]
+    assert (row["coverage"], row["warnings"], row["n_voxels"]) == ("n/a", "W464", "15")
+    assert rows["CIT168", "putamen", side]["coverage"] == "1"
