@@ -109,14 +109,21 @@ class ImageReader:
             raise ValueError("the hash is known when the image was read to its end")
         return self._source.sha256
 
-    def read_slices(self, count: int) -> NDArray[Any]:
+    def read_slices(self, count: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """The next ``count`` slices, or those that are left: (X, Y, n), x fastest in memory.
 
-        Volumes of a 4D image follow one another. With the last slice the rest of the file is verified.
+        Volumes of a 4D image follow one another. With the last slice the rest of the file is verified. ``out``,
+        an array of `dtype` with x fastest in memory (as ``np.empty((n, Y, X)).T``) and room for ``count`` slices,
+        is filled instead of a new one; the part of it that was filled is returned.
         """
         x, y = self.shape[:2]
-        left = self.n_slices - self._done // (x * y)
-        slab = self._allocate((x, y, min(count, left)))
+        count = min(count, self.n_slices - self._done // (x * y))
+        if out is None:
+            slab = self._allocate((x, y, count))
+        else:
+            slab = out[:, :, :count]
+            if slab.shape != (x, y, count) or slab.dtype != self.dtype or not slab.flags.f_contiguous:
+                raise ValueError(f"slices {(x, y, count)} of {self.dtype} can't be read into {out.shape}")
         self._fill(slab)
         return slab
 

@@ -231,6 +231,23 @@ def test_slabs_are_the_whole(put, nifti, values, count, slope):
     assert reader.sha256 == whole.sha256
 
 
+def test_slabs_into_memory_that_is_there(put, nifti, values):
+    path = put(nifti(values))
+    room = np.full((2, 5, 17, 23), -1, np.float32)
+    with open_image(path) as reader:
+        first = reader.read_slices(5, room[0].T)
+        assert np.shares_memory(first, room)
+        assert np.array_equal(room[0].T, values[:, :, :5])
+        reader.read_slices(5, room[1].T)
+        last = reader.read_slices(5, room[0].T)
+        assert last.shape == (23, 17, 2)
+        assert np.array_equal(last, values[:, :, 10:])
+        assert np.array_equal(room[0, 2:].T, values[:, :, 2:5])
+    for wrong in (np.empty((23, 17, 5), np.float32), room[0, :2].T, room[0].T.astype(np.float64), room[0]):
+        with open_image(path) as reader, pytest.raises(ValueError, match="can't be read into"):
+            reader.read_slices(5, wrong)
+
+
 def test_real_images_read_as_nibabel_reads_them(shared_data):
     paths = sorted(shared_data.rglob("*.nii.gz"))
     assert len(paths) >= 8
