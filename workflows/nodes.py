@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+
+from nipype.pipeline import engine as pe
 
 from r2star.workflows.stage import Stage
 from r2star.workflows.step import Step, StepNode
@@ -18,25 +20,29 @@ EXECUTION = {
 }
 
 
-def make_node(
-    name: str,
-    step: Step,
-    *,
-    units: tuple[str, ...],
-    words: str,
-    place: tuple[int, int],
-    share: float = 0.02,
-    mem_gb: float = 0.5,
-    n_threads: int = 1,
-    is_last: bool = False,
-    **inputs: Any,
-) -> StepNode:
-    """A node for a step; ``place`` is its number among a unit's stages, ``inputs`` are set unless None."""
+def make_node(name: str, step: Step, stage: Stage, *, n_threads: int = 1, mem_gb: float = 0.5) -> StepNode:
+    """A node for a step, which tells its step how many threads it may use."""
     node = StepNode(step, name=name, n_procs=n_threads, mem_gb=mem_gb)
-    for key, value in inputs.items():
-        if value is not None:
-            setattr(node.inputs, key, value)
     if "n_threads" in node.inputs.copyable_trait_names():
         node.inputs.n_threads = n_threads
-    node.stage = Stage(units, words, *place, share, is_last)
+    node.stage = stage
     return node
+
+
+def merge(graph: pe.Workflow, name: str, sources: list[tuple[pe.Node, str]]) -> pe.Node:
+    """A node that joins outputs (single or lists) into one list."""
+    from nipype.interfaces.utility import Merge
+
+    node = pe.Node(Merge(len(sources)), name)
+    for number, (source, output) in enumerate(sources, start=1):
+        graph.connect(source, output, node, f"in{number}")
+    return node
+
+
+def node_name(kind: str, label: str) -> str:
+    """A name that the engine takes: letters, digits and underscores.
+
+    >>> node_name("unit", "sub-01_ses-02")
+    'unit_sub_01_ses_02'
+    """
+    return re.sub(r"[^0-9A-Za-z]+", "_", f"{kind}_{label}")

@@ -56,13 +56,12 @@ def _trait(hint: Any, *, mandatory: bool, hashed: bool) -> Any:
         return traits.Enum(*get_args(hint), **meta)
     if get_origin(hint) is tuple and len(options) == 2 and options[1] is Ellipsis:
         return traits.List(_trait(options[0], mandatory=True, hashed=hashed), **meta)
-    simple = {Path: File, str: traits.Str, int: traits.Int, float: traits.Float, bool: traits.Bool}
-    if hint is Path:
-        return File(exists=True, **meta)
+    simple = {Path: File(exists=True, **meta), str: traits.Str(**meta), int: traits.Int(**meta)}
+    simple |= {float: traits.Float(**meta), bool: traits.Bool(**meta)}
     if hint in simple:
-        return simple[hint](**meta)
-    if is_dataclass(hint):
-        return traits.Instance(hint, **meta)
+        return simple[hint]
+    if get_origin(hint) is dict or is_dataclass(hint):
+        return traits.Dict(**meta) if get_origin(hint) is dict else traits.Instance(hint, **meta)
     msg = f"a step's parameter has the type {hint}, for which there is no trait"
     raise TypeError(msg)
 

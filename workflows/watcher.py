@@ -18,7 +18,7 @@ ERROR_FILE = "error.json"
 class ProgressLike(Protocol):
     """What the graph layer tells the command line."""
 
-    def begin_stage(self, unit: str, words: str, number: int, n_stages: int) -> None:
+    def begin_stage(self, unit: str, words: str) -> None:
         """A stage of a unit starts."""
 
     def end_stage(self, share: float) -> None:
@@ -46,7 +46,7 @@ class Watcher:
             return
         if event == "start":
             for unit in stage.units:
-                self._progress.begin_stage(unit, stage.words, stage.number, stage.n_stages)
+                self._progress.begin_stage(unit, stage.words)
         elif event == "end":
             self._progress.end_stage(stage.share)
             if stage.is_last:

@@ -57,10 +57,10 @@ class Progress:
         self._last_status = 0.0
         self._live = sys.stderr.isatty()
 
-    def begin_stage(self, unit: str, words: str, number: int, n_stages: int) -> None:
+    def begin_stage(self, unit: str, words: str) -> None:
         """A stage of a unit starts."""
         self._begun.setdefault(unit, time.monotonic())
-        self._say(f"{unit}: {number}/{n_stages} {words} ... ({self._time_left()})")
+        self._say(f"{unit}: {words} ... ({self._time_left()})")
 
     def end_stage(self, share: float) -> None:
         """Work that is ``share`` of a unit's usual work is done."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from r2star.bids.sidecars import image_sidecar, write_json, write_lookup
 from r2star.errors import InputError, Notice
 from r2star.fit import METHODS, Decay, Status, fit_decay
 from r2star.images import Grid, ImageReader, ImageWriter, open_image
+from r2star.steps.field import read_dephasing
 
 #: Bytes of one slab of float32 echoes: large enough to keep two threads busy, small beside a head.
 SLAB_BYTES = 64 * 2**20
@@ -55,8 +57,12 @@ def fit_maps(
     method: str = "nonlinear",
     n_threads: int = 1,
     assume_orientation: bool = False,
+    gradient_map: Path | None = None,
+    field_facts: Path | None = None,
 ) -> FittedMaps:
     """Fit S(t) = S0·exp(−R2*·t) in every voxel of the echoes: one file an echo, or one 4D file of all.
+
+    With ``gradient_map`` and ``field_facts`` (`r2star.steps.field`) the model has the factor |F(t)| of dephasing.
 
     Raises
     ------
@@ -74,8 +80,10 @@ def fit_maps(
             for name, (_, kind) in MAPS.items()
         ]
         pool = stack.enter_context(ThreadPoolExecutor(max(1, n_threads)))
-        for slab in _slabs(readers, grid, pool):
-            decay = fit_decay(np.moveaxis(slab, 0, -1), echo_times_s, method=method, n_threads=n_threads)
+        factors = _dephasing(gradient_map, field_facts, echo_times_s, _depth(grid, len(echo_times_s)))
+        for slab, factor in zip(_slabs(readers, grid, len(echo_times_s), pool), factors):
+            signal = np.moveaxis(slab, 0, -1)
+            decay = fit_decay(signal, echo_times_s, method=method, n_threads=n_threads, dephasing=factor)
             counts += np.bincount(decay.status.ravel(), minlength=256)
             list(pool.map(ImageWriter.write_slices, writers, _maps_of(decay)))
         for reader in readers:
@@ -111,20 +119,33 @@ def _one_grid(readers: Sequence[ImageReader], n_echoes: int) -> Grid:
     return readers[0].grid
 
 
+def _depth(grid: Grid, n_echoes: int) -> int:
+    """Slices in a slab."""
+    return max(1, SLAB_BYTES // (n_echoes * grid.shape[0] * grid.shape[1] * 4))
+
+
 def _slabs(
-    readers: Sequence[ImageReader], grid: Grid, pool: ThreadPoolExecutor
+    readers: Sequence[ImageReader], grid: Grid, n_echoes: int, pool: ThreadPoolExecutor
 ) -> Iterator[NDArray[np.float32]]:
     """Slabs (E, X, Y, n) in order along z. A 4D file holds its last echo at its end, so it is read whole."""
-    nx, ny, nz = grid.shape
     whole = np.moveaxis(readers[0].read(), -1, 0) if len(readers) == 1 else None
-    n_echoes = len(readers) if whole is None else len(whole)
-    depth = max(1, SLAB_BYTES // (n_echoes * nx * ny * 4))
-    for start in range(0, nz, depth):
-        count = min(depth, nz - start)
+    depth = _depth(grid, n_echoes)
+    for start in range(0, grid.shape[2], depth):
+        count = min(depth, grid.shape[2] - start)
         if whole is None:
             yield np.stack(list(pool.map(lambda reader, n=count: reader.read_slices(n), readers)))
         else:
             yield whole[..., start : start + count]
+
+
+def _dephasing(
+    gradient_map: Path | None, facts: Path | None, echo_times_s: Sequence[float], depth: int
+) -> Iterator[NDArray[np.float32] | None]:
+    """The factor |F(t)| slab by slab, or None for every slab."""
+    known = None
+    if gradient_map is not None and facts is not None:
+        known = read_dephasing(gradient_map, facts, echo_times_s, depth)
+    return repeat(None) if known is None else known
 
 
 def _maps_of(decay: Decay) -> Iterator[NDArray[np.generic]]:

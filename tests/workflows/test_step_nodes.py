@@ -119,7 +119,7 @@ def test_the_steps_own_error_is_found_again(tmp_path: Path, numbers: Path) -> No
 def test_a_killed_worker_fails_its_task_and_no_other(tmp_path: Path, numbers: Path, number: int) -> None:
     graph = make_graph(tmp_path, numbers)
     die = StepNode(Die(number=number), name="die")
-    die.stage = Stage(("sub-01",), "dying", 1, 1, 1.0)
+    die.stage = Stage(("sub-01",), "dying", 1.0)
     graph.add_nodes([die])
     nodes = {}
     plugin = SlotsPlugin(

@@ -1,0 +1,73 @@
+"""Every step as a nipype interface: one line each."""
+
+from __future__ import annotations
+
+from r2star.steps.anatomy import (
+    combine_echoes,
+    register_megre_to_t1w,
+    register_megre_to_template,
+    register_t1w_to_template,
+    resample_brain_mask,
+    resample_labels,
+    resample_map,
+)
+from r2star.steps.field import estimate_b0, predict_gradient_bias
+from r2star.steps.fit import fit_maps
+from r2star.steps.inputs import check_inputs
+from r2star.steps.publish import publish_unit
+from r2star.steps.tables import write_region_table
+from r2star.workflows.step import Step
+
+
+class CheckInputs(Step, function=check_inputs):
+    """Verify every file of a unit."""
+
+
+class FitMaps(Step, function=fit_maps):
+    """R2*, its standard error, T2*, S0 and status."""
+
+
+class CombineEchoes(Step, function=combine_echoes):
+    """One image of all echoes."""
+
+
+class RegisterT1wToTemplate(Step, function=register_t1w_to_template):
+    """T1w ↔ template."""
+
+
+class RegisterMegreToTemplate(Step, function=register_megre_to_template):
+    """MEGRE ↔ template, where there is no T1w."""
+
+
+class RegisterMegreToT1w(Step, function=register_megre_to_t1w):
+    """MEGRE ↔ T1w."""
+
+
+class ResampleBrainMask(Step, function=resample_brain_mask):
+    """The brain on the MEGRE grid."""
+
+
+class ResampleLabels(Step, function=resample_labels):
+    """Regions on the MEGRE grid."""
+
+
+class ResampleMap(Step, function=resample_map):
+    """R2* on the template's grid."""
+
+
+class EstimateB0(Step, function=estimate_b0):
+    """B0 and its gradient."""
+
+
+class PredictGradientBias(Step, function=predict_gradient_bias):
+    """What the gradient adds to R2*."""
+
+
+class WriteRegionTable(Step, function=write_region_table):
+    """The region table."""
+
+
+class PublishUnit(Step, function=publish_unit):
+    """Results to their place, the marker last."""
+
+    always_run = True

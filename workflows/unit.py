@@ -1,0 +1,146 @@
+"""The graph of one unit: verify, fit, align, map the field, place regions, tabulate, publish.
+
+Its ``inputnode`` takes the T1w's registration to the template, which all units of a participant share.
+"""
+
+from __future__ import annotations
+
+import json
+
+from nipype.interfaces.utility import IdentityInterface
+from nipype.pipeline import engine as pe
+
+from r2star.atlas import Atlas
+from r2star.bids.units import Unit
+from r2star.settings import Settings
+from r2star.workflows import interfaces as steps
+from r2star.workflows.alignment import init_alignment_wf
+from r2star.workflows.field import init_field_wf
+from r2star.workflows.nodes import make_node, merge, node_name
+from r2star.workflows.regions import MAPS, first, init_regions_wf
+from r2star.workflows.stage import Stages
+
+INPUTS = ["t1w_to_template", "template_to_t1w", "t1w_brain_mask", "anatomy_record", "anatomy_notices"]
+#: What is published: name → (node, output) of each part.
+Parts = dict[str, list[tuple[pe.Node, str]]]
+
+
+def init_unit_wf(
+    unit: Unit, settings: Settings, atlas: Atlas | None, atlas_name: str, n_threads: int
+) -> pe.Workflow:
+    """The graph of one unit; without an atlas (``--fit-only``) it ends with the maps."""
+    graph = pe.Workflow(node_name("unit", unit.label))
+    source = pe.Node(IdentityInterface(INPUTS), "inputnode")
+    stages = Stages((unit.label,))
+    check = make_node("check", _check(unit, settings), stages.next("checking inputs", 0.02))
+    fit = make_node("fit", _fit(unit, settings), stages.next("fitting R2*", 0.04), n_threads=n_threads)
+    publish = make_node(
+        "publish", _publish(unit, settings), stages.next("writing results", 0.02, is_last=True)
+    )
+    graph.connect([(check, fit, [("magnitude", "magnitude")]), (check, publish, [("hashes", "hashes")])])
+    parts: Parts = {"files": [(fit, "derivatives")], "records": [(check, "record"), (fit, "record")]}
+    parts["notices"] = [(check, "notices"), (fit, "notices")]
+    if atlas is not None:
+        align = init_alignment_wf(
+            settings, atlas, atlas_name, stages, n_threads, has_t1w=unit.t1w is not None
+        )
+        regions = init_regions_wf(unit, settings, atlas, stages)
+        _connect_alignment(graph, source, check, align, parts, has_t1w=unit.t1w is not None)
+        if has_field(unit, settings):
+            field = init_field_wf(unit, settings, stages)
+            _connect_field(graph, check, fit, align, field, regions, parts, settings)
+        _connect_regions(graph, check, fit, align, regions, parts)
+    for name in ("files", "records"):
+        graph.connect(merge(graph, name, parts[name]), "out", publish, name)
+    return graph
+
+
+def has_field(unit: Unit, settings: Settings) -> bool:
+    """Whether the field is mapped: there is phase, and it was not switched off."""
+    return settings.field_gradient != "off" and bool(unit.phase or unit.imaginary)
+
+
+def _connect_alignment(
+    graph: pe.Workflow, source: pe.Node, check: pe.Node, align: pe.Workflow, parts: Parts, *, has_t1w: bool
+) -> None:
+    like = (("magnitude", first), "inputnode.like")
+    graph.connect([(check, align, [("magnitude", "inputnode.magnitude"), like])])
+    if has_t1w:
+        transforms = [(name, f"inputnode.{name}") for name in INPUTS[:3]]
+        graph.connect([(source, align, transforms), (check, align, [("t1w", "inputnode.t1w")])])
+        parts["files"] += [(source, "t1w_to_template"), (source, "template_to_t1w")]
+        parts["records"].append((source, "anatomy_record"))
+        parts["notices"].append((source, "anatomy_notices"))
+    _collect(parts, align, "files", "records", "notices")
+
+
+def _connect_field(
+    graph: pe.Workflow, check: pe.Node, fit: pe.Node, align: pe.Workflow, field: pe.Workflow,
+    regions: pe.Workflow, parts: Parts, settings: Settings,
+) -> None:  # fmt: skip
+    """The field between alignment and table; a corrected fit waits for it."""
+    graph.connect([
+        (check, field, [(name, f"inputnode.{name}") for name in ("phase", "magnitude")]),
+        (align, field, [("outputnode.brain_mask", "inputnode.brain_mask")]),
+        (fit, field, [("r2star_map", "inputnode.r2star_map")]),
+        (field, regions, [("outputnode.bias_map", "inputnode.bias_map")]),
+    ])  # fmt: skip
+    if settings.field_gradient == "correct":
+        maps = [(f"outputnode.{name}", name) for name in ("gradient_map", "field_facts")]
+        graph.connect([(field, fit, maps)])
+    _collect(parts, field, "files", "records", "notices")
+
+
+def _connect_regions(
+    graph: pe.Workflow, check: pe.Node, fit: pe.Node, align: pe.Workflow, regions: pe.Workflow, parts: Parts
+) -> None:
+    placed = ("to_megre", "to_template", "brain_mask")
+    graph.connect([
+        (check, regions, [("magnitude", "inputnode.magnitude")]),
+        (fit, regions, [(name, f"inputnode.{name}") for name in MAPS]),
+        (align, regions, [(f"outputnode.{name}", f"inputnode.{name}") for name in placed]),
+        (merge(graph, "notices", parts["notices"]), regions, [("out", "inputnode.notices")]),
+    ])  # fmt: skip
+    _collect(parts, regions, "files", "records")
+
+
+def _collect(parts: Parts, part: pe.Workflow, *names: str) -> None:
+    """Remember what a sub-graph gives for publishing."""
+    for name in names:
+        parts[name].append((part, f"outputnode.{name}"))
+
+
+def _check(unit: Unit, settings: Settings) -> steps.CheckInputs:
+    """The input check, with every file of the unit."""
+    images = ("magnitude", "phase", "real", "imaginary")
+    paths = {name: [str(echo.path) for echo in getattr(unit, name)] for name in images}
+    echoes = (*unit.magnitude, *unit.phase, *unit.real, *unit.imaginary)
+    step = steps.CheckInputs(
+        **{name: value for name, value in paths.items() if value or name == "magnitude"},
+        sidecars=[str(path) for path in dict.fromkeys(one for echo in echoes for one in echo.sidecar_paths)],
+        assume_orientation=settings.assume_orientation,
+        found_notices=json.dumps([notice.as_dict() for notice in unit.notices]),
+    )
+    if unit.t1w is not None:
+        step.inputs.t1w = str(unit.t1w)
+    return step
+
+
+def _fit(unit: Unit, settings: Settings) -> steps.FitMaps:
+    """The fit, with the unit's echo times."""
+    return steps.FitMaps(
+        echo_times_s=list(unit.echo_times_s),
+        method=settings.fit_method,
+        assume_orientation=settings.assume_orientation,
+    )
+
+
+def _publish(unit: Unit, settings: Settings) -> steps.PublishUnit:
+    """Where and under which settings the results count."""
+    return steps.PublishUnit(
+        unit=unit,
+        output_dir=str(settings.output_dir),
+        bids_dir=str(settings.bids_dir),
+        settings=json.dumps(settings.result_settings(), sort_keys=True),
+        settings_sha256=settings.result_key,
+    )
