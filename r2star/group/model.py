@@ -77,6 +77,8 @@ class ModelFile:
     reference_levels: tuple[str, ...]
     columns: Mapping[str, ColumnRule]
     models: tuple[ModelSpec, ...]
+    outcome: Outcome = Outcome()
+    norms_file: str = ""
 
 
 def parse_model_file(content: Mapping[str, Any], schema: Mapping[str, Any], path: str = "") -> ModelFile:
@@ -100,8 +102,9 @@ def parse_model_file(content: Mapping[str, Any], schema: Mapping[str, Any], path
             "E714", f"two models have the name {max(names, key=names.count)!r}", "one each", path=path
         )
     return ModelFile(
-        reference["column"], (levels,) if isinstance(levels, str) else tuple(levels), columns, models
-    )
+        reference["column"], (levels,) if isinstance(levels, str) else tuple(levels), columns, models,
+        outcome_of(outcome), content.get("norms", {}).get("file", ""),
+    )  # fmt: skip
 
 
 def _column(name: str, rule: Mapping[str, Any]) -> ColumnRule:
@@ -132,15 +135,19 @@ def _model(
             "(1 | participant)",
             path=path,
         )
-    merged: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in {**outcome, **one.get("outcome", {})}.items()
-    }
     return ModelSpec(
         one["name"], formula, one["formula"], one.get("kind", "joint"), one.get("subset", "all"),
         tests or _default_tests(formula, columns), dict(one.get("adjustment", {})),
-        tuple(one.get("sensitivity", ())), Outcome(**merged), one.get("question", ""),
+        tuple(one.get("sensitivity", ())), outcome_of({**outcome, **one.get("outcome", {})}), one.get("question", ""),
     )  # fmt: skip
+
+
+def outcome_of(content: Mapping[str, Any]) -> Outcome:
+    """The outcome that a table of a model file describes."""
+    plain: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
+    }
+    return Outcome(**plain)
 
 
 def _test(test: Mapping[str, Any]) -> Test:

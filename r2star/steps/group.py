@@ -21,6 +21,7 @@ from r2star.files import sha256_of
 from r2star.group.analyse import ModelResult, run_model
 from r2star.group.joint import rules_of
 from r2star.group.model import ModelFile, ModelSpec, parse_model_file
+from r2star.iron.calibration import refuse_mismatch
 from r2star.steps.group_columns import (
     FIELD,
     YEARS,
@@ -33,11 +34,15 @@ from r2star.steps.group_columns import (
     find_visits,
     read_covariates,
 )  # fmt: skip
-from r2star.steps.group_gather import Gathered, gather_units
+from r2star.steps.group_gather import Gathered, gather_units, number_column
+from r2star.steps.group_norms import ZSCORE_COLUMNS, FittedNorms, fit_norms, norms_as_toml, score_by_file
 from r2star.steps.group_people import People, read_people
 from r2star.steps.group_tables import write_regions, write_rows, write_statistics, write_toml
+from r2star.steps.iron import iron_columns, load_calibration
 
 SEED = 20140
+
+IRON_INPUTS = ("r2star_median_per_s", "r2star_stderr_per_s", "volume_mm3")
 
 #: Warnings that never touch a number, even with ``strict``.
 _HARMLESS = frozenset({"W703", "W707", "W708", "W710", "W711", "W712"})
@@ -87,11 +92,15 @@ def analyse_group(
     strata = _strata(inputs, visits, fields, allow_mixed_field)
     if strict:
         _refuse_notices(notices)
+    replaced = _iron(inputs.gathered, iron, fields) if iron else {}
     results, dropped = _run_models(inputs, visits, covariates, strata)
-    notices += dropped
+    scores = _score(inputs, visits, covariates, strata)
+    notices += [*dropped, *scores.notices]
     folder = output_dir / "group"
     folder.mkdir(parents=True, exist_ok=True)
+    write_regions(inputs.gathered, inputs.people, folder, replaced)
     _write(inputs, results, notices, covariates, folder)
+    _write_norms(inputs, scores, covariates, visits, folder)
     refused = tuple(
         f"{result.spec.name}: {status}"
         for result in results
@@ -174,11 +183,11 @@ def _run_models(
     results, notices = [], []
     for name, used in strata:
         for spec in inputs.model.models:
+            if inputs.model_path is None and _pointless(spec, visits, table):
+                continue
             adapted, gone = adapt_formula(spec, inputs.model, covariates, used)
             if adapted is None:
                 notices.append(_absent(inputs, spec, gone[0]))
-                continue
-            if inputs.model_path is None and _pointless(spec, covariates, visits, table):
                 continue
             if gone:
                 notices.append(
@@ -206,7 +215,7 @@ def _absent(inputs: Inputs, spec: ModelSpec, column: str) -> Notice:
     )
 
 
-def _pointless(spec: ModelSpec, covariates: Covariates, visits: Visits, table: OutcomeTable) -> bool:
+def _pointless(spec: ModelSpec, visits: Visits, table: OutcomeTable) -> bool:
     """A built-in model for which there is nothing: follow-up without it, or regions that are not there."""
     if spec.kind == "longitudinal":
         return bool(np.all(visits.baseline))
@@ -224,6 +233,50 @@ def _at_baseline(columns: Mapping[str, Any], participant: Any, baseline: Any) ->
     return out
 
 
+def _iron(gathered: Gathered, name: str, fields: Any) -> dict[str, Any]:
+    """Iron columns by a calibration that was asked for; R2S-E731 where it was not made for these data."""
+    calibration = load_calibration(name)
+    for field in sorted(set(fields[np.isfinite(fields)].tolist())) or [None]:
+        refuse_mismatch(calibration, field)
+    numbers = {each: number_column(gathered, each) for each in IRON_INPUTS}
+    columns = iron_columns(calibration, numbers, gathered.rows["region"].to_pylist())
+    beyond = columns.pop("extrapolated")
+    if "warnings" in gathered.rows.column_names:
+        codes = np.array(gathered.rows["warnings"].to_pylist(), dtype=object)
+        columns["warnings"] = np.where(beyond, np.where(codes == "n/a", "W714", codes + ";W714"), codes)
+    return columns
+
+
+def _score(
+    inputs: Inputs, visits: Visits, covariates: Covariates, strata: Sequence[tuple[str, Any]]
+) -> FittedNorms:
+    """Scores by the norms of the model file, or by the controls of each field strength."""
+    outcome = inputs.model.outcome
+    values = OutcomeTable(inputs.gathered, visits).values(outcome)
+    if inputs.model.norms_file:
+        data = cohort_data(covariates, visits, values, "", np.ones(visits.participant.size, dtype=bool))
+        return score_by_file(data, outcome.column, inputs.model.norms_file, inputs.model_path)
+    whole = FittedNorms({}, [], [])
+    for name, used in strata:
+        found = fit_norms(cohort_data(covariates, visits, values, "", used))
+        whole.norms.update({region + name: norm for region, norm in found.norms.items()})
+        whole.rows.extend(found.rows)
+        whole.notices.extend(found.notices)
+    return whole
+
+
+def _write_norms(
+    inputs: Inputs, scores: FittedNorms, covariates: Covariates, visits: Visits, folder: Path
+) -> None:
+    if scores.rows:
+        write_rows(ZSCORE_COLUMNS, scores.rows, folder / "zscores.tsv")
+    if scores.norms:
+        n_controls = int((visits.baseline & covariates.known_group & ~covariates.patient).sum())
+        write_toml(
+            norms_as_toml(scores.norms, inputs.model.outcome.column, n_controls), folder / "norms.toml"
+        )
+
+
 def _write(
     inputs: Inputs,
     results: Sequence[ModelResult],
@@ -231,7 +284,6 @@ def _write(
     covariates: Covariates,
     folder: Path,
 ) -> None:
-    write_regions(inputs.gathered, inputs.people, folder, {})
     by_file: dict[str, list[dict[str, Any]]] = {}
     for result in results:
         by_file.setdefault(result.spec.name.partition("@")[0], []).extend(result.rows)

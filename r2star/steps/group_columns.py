@@ -99,7 +99,7 @@ def read_covariates(model: ModelFile, people: People, visits: Visits, field_stre
         columns[name], told = _numbers(cells, source) if rule.kind == "number" else (_texts(cells, rule), [])
         sources[name] = source
         notices += told
-    columns["participant"] = visits.participant
+    columns["participant"], columns["session"] = visits.participant, visits.session
     columns.setdefault(
         FIELD,
         np.array([f"{value:g}" if np.isfinite(value) else "" for value in field_strength], dtype=object),
