@@ -2,7 +2,8 @@
 
 A file is NIfTI-1, little endian, unscaled, with sform and qform of the same code and place. Gzip streams
 are packed by ISA-L in blocks of fixed size, without name or time, so that neither slabs nor threads show in
-the bytes. Imports numpy, isal, errors and files.
+the bytes; ISA-L chooses its code by the processor, so another kind of processor may pack the same values into
+other bytes. Imports numpy, isal, errors and files.
 """
 
 from __future__ import annotations
