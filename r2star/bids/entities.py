@@ -62,6 +62,17 @@ def natural_key(text: str | None) -> tuple[tuple[int, int, str], ...]:
     )
 
 
+def printable(text: str) -> str:
+    r"""A name from a file system as text that any terminal, table and JSON file can hold.
+
+    >>> print(printable("a\n\udcff.nii"))
+    a\n\udcff.nii
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def is_label(text: str) -> bool:
     """Whether ``text`` may be the value of a BIDS entity: letters, digits and ``+``."""
     return _LABEL.fullmatch(text) is not None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from r2star.bids.echo_checks import FoundImage, NoDataError, one_of_equal
 from r2star.bids.echoes import field_strength_tesla, read_echoes
-from r2star.bids.entities import IMAGE_EXTENSIONS, is_label, natural_key, parse_name
+from r2star.bids.entities import IMAGE_EXTENSIONS, is_label, natural_key, parse_name, printable
 from r2star.bids.metadata import SidecarTree, require_regular_file
 from r2star.bids.selection import (
     Filters,
@@ -47,7 +47,8 @@ class _Folder:
 
     @property
     def unit(self) -> Unit:
-        return Unit(self.participant, self.session, notices=self.notices)
+        session = None if self.session is None else printable(self.session)
+        return Unit(printable(self.participant), session, notices=self.notices)
 
 
 def find_units(
@@ -114,8 +115,10 @@ def _participant_units(
         ]
     except OSError as error:
         found = f"can't be read ({error.strerror})"
-        problem = InputError("E220", found, "a readable folder is needed", path=f"sub-{participant}")
-        return [_failed(Unit(participant, named=named), problem)]
+        problem = InputError(
+            "E220", found, "a readable folder is needed", path=f"sub-{printable(participant)}"
+        )
+        return [_failed(Unit(printable(participant), named=named), problem)]
     wanted = [folder for folder in folders if not wanted_sessions or folder.session in wanted_sessions]
     if named:
         there = {folder.session for folder in wanted}
@@ -182,7 +185,7 @@ def _folder_units(folder: _Folder, folders: Sequence[_Folder], sidecars: Sidecar
     for image in folder.megre:
         groups[tuple(image.name.entities.get(key) for key in _UNIT_FIELDS)].append(image)
     if not groups:
-        where = f"sub-{folder.participant}" + ("" if folder.session is None else f"/ses-{folder.session}")
+        where = folder.unit.label.replace("_", "/")
         problem = folder.problem or InputError(
             _NO_MEGRE,
             "no MEGRE image",

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from r2star.bids.entities import BidsName, natural_key, parse_name
+from r2star.bids.entities import BidsName, natural_key, parse_name, printable
 from r2star.errors import InputError, Notice
 
 #: The only keys that are ever kept of an input sidecar: physics of the acquisition, no identity or free text.
@@ -124,7 +124,7 @@ class SidecarTree:
 
     def shown(self, path: Path) -> str:
         """The path as it stands in messages: relative to the dataset."""
-        return path.relative_to(self.root).as_posix()
+        return printable(path.relative_to(self.root).as_posix())
 
     def only_root(self) -> SidecarTree:
         """A tree that keeps what was read at the root and forgets the rest, so that memory stays flat."""

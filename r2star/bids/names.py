@@ -120,6 +120,22 @@ def path_of(unit: Unit, kind: str, **entities: str | None) -> Path:
     )  # fmt: skip
 
 
+def kind_of(name: str) -> str:
+    """Key in `DERIVATIVES` of a file, by suffix, ``desc`` and extension of its name.
+
+    >>> kind_of("sub-01_atlas-CIT168_dseg.nii.gz"), kind_of("desc-stderr_R2starmap.nii.gz")
+    ('labels', 'r2star_stderr')
+    """
+    stem, _, extension = name.partition(".")
+    *pairs, suffix = stem.split("_")
+    desc = next((pair.removeprefix("desc-") for pair in pairs if pair.startswith("desc-")), None)
+    found = Derivative(suffix, f".{extension}", desc)
+    for kind, one in DERIVATIVES.items():
+        if (one.suffix, one.extension, one.desc) == (found.suffix, found.extension, found.desc):
+            return kind
+    raise ValueError(f"no kind of result is named {name}")
+
+
 def unit_folder(unit: Unit, datatype: str = "anat") -> Path:
     """``sub-X[/ses-Y]/anat`` (``fmap`` for maps of the field), relative to the output dataset."""
     session = [] if unit.session is None else [f"ses-{unit.session}"]

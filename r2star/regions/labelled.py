@@ -81,18 +81,19 @@ def gather(maps: VoxelMaps, labels: NDArray[np.generic], wanted: Sequence[int]) 
     InputError
         E461 where labels are no whole numbers, E462 where the shapes differ.
     """
-    numbers = whole_labels(labels)
-    coordinates = np.nonzero(np.isin(numbers, sorted(set(wanted) - {0})))
-    order = np.argsort(numbers[coordinates], kind="stable")
+    coordinates = np.nonzero(labels)
+    numbers = whole_labels(labels[coordinates])
+    picked = np.flatnonzero(np.isin(numbers, sorted(set(wanted) - {0})))
+    order = picked[np.argsort(numbers[picked], kind="stable")]
     coordinates = tuple(axis[order] for axis in coordinates)
-    found, starts = np.unique(numbers[coordinates], return_index=True)
+    found, starts = np.unique(numbers[order], return_index=True)
     stretches = {
         int(label): slice(int(start), int(end))
         for label, start, end in zip(found, starts, [*starts[1:], order.size], strict=True)
     }
-    faces = [(axis == 0) | (axis == n - 1) for axis, n in zip(coordinates, numbers.shape, strict=True)]
+    faces = [(axis == 0) | (axis == n - 1) for axis, n in zip(coordinates, labels.shape, strict=True)]
     return LabelledVoxels(
-        stretches, coordinates, np.any(faces, axis=0), _values(maps, numbers.shape, coordinates)
+        stretches, coordinates, np.any(faces, axis=0), _values(maps, labels.shape, coordinates)
     )
 
 
