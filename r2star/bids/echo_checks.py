@@ -205,7 +205,7 @@ def check_numbering(echoes: Sequence[EchoFile], notices: list[Notice]) -> None:
     """Warn of gaps in the numbering: an echo was lost on the way."""
     numbers = {echo.echo for echo in echoes}
     first = min(1, *numbers)
-    missing = [str(number) for number in range(first, min(max(numbers), 1000)) if number not in numbers]
+    missing = [str(number) for number in range(first, min(max(numbers), 100)) if number not in numbers]
     if missing:
         notices.append(
             Notice("W203", f"echo {', '.join(missing)} of {max(numbers)} is missing; {len(numbers)} are used")

@@ -79,7 +79,7 @@ def find_units(
     DatasetError
         Where there is no participant, or no MEGRE image, in the whole dataset.
     """
-    root = Path(bids_dir)
+    root = Path(bids_dir).absolute()  # steps run in folders of their own
     checked = check_filters(filters or {})
     participants = select_participants(root, participant_labels)
     wanted_sessions = select_sessions(root, participants, session_labels)
@@ -120,6 +120,8 @@ def _participant_units(
         )
         return [_failed(Unit(printable(participant), named=named), problem)]
     wanted = [folder for folder in folders if not wanted_sessions or folder.session in wanted_sessions]
+    if len(wanted) > 1 and wanted[0].session is None and not (wanted[0].megre or wanted[0].problem):
+        del wanted[0]  # a T1w beside the sessions is no session
     if named:
         there = {folder.session for folder in wanted}
         wanted += [_Folder(participant, session) for session in wanted_sessions if session not in there]
@@ -272,7 +274,11 @@ def _choose_t1w(folder: _Folder, folders: Sequence[_Folder]) -> tuple[Path | Non
             notices.append(Notice("W205", "there are several T1w; the first is used", fix, chosen.shown))
         if source is not folder:
             notices.append(
-                Notice("W206", "no T1w in this session; another session's is used", path=chosen.shown)
+                Notice(
+                    "W206",
+                    "no T1w in this session; another one of the participant is used",
+                    path=chosen.shown,
+                )
             )
         return chosen.path, notices
     return None, [Notice("W207", "no T1w: the MEGRE itself is registered to the template", "add a T1w")]

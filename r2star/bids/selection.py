@@ -6,6 +6,7 @@ that a file must have, ``null`` for "has none", ``"*"`` for "has one", a list fo
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 from collections.abc import Mapping, Sequence
@@ -33,15 +34,15 @@ _ABSENT, _PRESENT = (
 
 def select_participants(root: Path, labels: Sequence[str]) -> tuple[str, ...]:
     """Labels of all participants, or of those named, in natural order; the root alone is listed."""
-    known = _labelled_folders(root, "sub")
+    try:
+        known = _labelled_folders(root, "sub")
+    except OSError as error:
+        kind = UsageError if isinstance(error, FileNotFoundError | NotADirectoryError) else DatasetError
+        found = (error.strerror or "can't be read").lower()
+        raise kind("E501", found, "the folder of a BIDS dataset is needed", path=str(root)) from error
     if not known:
-        raise DatasetError(
-            "E502",
-            "no sub-* folder",
-            "a BIDS dataset is needed",
-            "give the folder that holds the sub-* folders",
-            path=str(root),
-        )
+        fix = "give the folder that holds the sub-* folders"
+        raise DatasetError("E502", "no sub-* folder", "a BIDS dataset is needed", fix, path=str(root))
     wanted = {strip_key(label, "sub") for label in labels}
     for label in sorted(wanted - known, key=natural_key):
         raise _no_such("E504", "participant", "sub", label, known)
@@ -62,7 +63,8 @@ def select_sessions(root: Path, participants: Sequence[str], labels: Sequence[st
     for participant in participants:
         if known.issuperset(wanted):
             break
-        known |= _labelled_folders(root / f"sub-{participant}", "ses")
+        with contextlib.suppress(OSError):  # told of the unit, when its folder is read
+            known |= _labelled_folders(root / f"sub-{participant}", "ses")
     for label in wanted:
         if label not in known:
             raise _no_such("E505", "session", "ses", label, known)
@@ -72,15 +74,8 @@ def select_sessions(root: Path, participants: Sequence[str], labels: Sequence[st
 def _labelled_folders(folder: Path, key: str) -> set[str]:
     """Labels of the ``key-*`` folders in a folder; links to folders count."""
     prefix = f"{key}-"
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.name.startswith(prefix) and entry.is_dir()]
-    except FileNotFoundError as error:
-        raise UsageError("E501", "no such folder", "a BIDS dataset is needed", path=str(folder)) from error
-    except NotADirectoryError as error:
-        raise UsageError("E501", "not a folder", "a BIDS dataset is needed", path=str(folder)) from error
-    except OSError as error:
-        raise DatasetError("E501", f"can't be read ({error.strerror})", path=str(folder)) from error
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(prefix) and entry.is_dir()]
     return {name.removeprefix(prefix) for name in names}
 
 

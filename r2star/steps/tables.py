@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,6 +61,7 @@ def write_region_table(
     to_template: tuple[Path, ...] = (),
     field_strength_tesla: float | None = None,
     earlier_notices: tuple[Path, ...] = (),
+    assume_orientation: bool = False,
     rule: VoxelRule = DEFAULT_RULE,
 ) -> RegionTable:
     """Write ``atlas-<name>_desc-R2star_stats.tsv`` and ``.json``: the atlas' regions, then its sub-regions.
@@ -83,6 +85,8 @@ def write_region_table(
         counted; without, it is 1 for a region that nowhere touches the edge of the image, else n/a.
     earlier_notices
         Lists of warnings that other steps raised; their codes stand in every row.
+    assume_orientation
+        Read images whose header tells no orientation, too.
 
     Raises
     ------
@@ -93,9 +97,16 @@ def write_region_table(
     label_image = read_image(labels, dtype=np.float64)
     paths = {
         "stderr_per_s": stderr_map, "status": status_map, "s0": s0_map, "residual": residual_map,
-        "first_echo": first_echo, "last_echo": last_echo, "gradient_bias_per_s": gradient_bias_map,
+        "gradient_bias_per_s": gradient_bias_map,
     }  # fmt: skip
-    maps, notices = _read_maps(r2star_map, paths, lesions, noise_sigma, label_image.grid)
+    if noise_sigma is not None:
+        paths |= {"first_echo": first_echo, "last_echo": last_echo}
+    maps = _read_maps({"r2star_per_s": r2star_map, **paths}, label_image.grid, assume_orientation)
+    maps = replace(maps, noise_sigma=noise_sigma)
+    notices: tuple[Notice, ...] = ()
+    if lesions is not None:
+        mask, notices = _lesions_on(lesions, label_image.grid, assume_orientation)
+        maps = replace(maps, lesions=mask)
     volumes = volumes_in_view(chosen, to_template, label_image.grid) if to_template else None
     raised = {notice["code"] for path in earlier_notices for notice in json.loads(path.read_text())}
     raised |= {notice.code for notice in notices}
@@ -117,24 +128,15 @@ def write_region_table(
     return RegionTable(table, sidecar, (table, sidecar), notices)
 
 
-def _read_maps(
-    r2star_map: Path,
-    paths: Mapping[str, Path | None],
-    lesions: Path | None,
-    noise_sigma: float | None,
-    grid: Grid,
-) -> tuple[VoxelMaps, tuple[Notice, ...]]:
-    """All maps on the labels' grid; a lesion mask from another grid is brought there."""
-    arrays: dict[str, Any] = {"noise_sigma": noise_sigma}
-    for name, path in {"r2star_per_s": r2star_map, **paths}.items():
+def _read_maps(paths: Mapping[str, Path | None], grid: Grid, assume_orientation: bool) -> VoxelMaps:
+    """The maps that there are, all on the labels' grid."""
+    arrays: dict[str, Any] = {}
+    for name, path in paths.items():
         if path is not None:
-            image = read_image(path)
+            image = read_image(path, assume_orientation=assume_orientation)
             _require_grid(path, image.grid, grid)
             arrays[name] = image.data
-    notices: tuple[Notice, ...] = ()
-    if lesions is not None:
-        arrays["lesions"], notices = _lesions_on(read_image(lesions), grid, lesions)
-    return VoxelMaps(**arrays), notices
+    return VoxelMaps(**arrays)
 
 
 def _require_grid(path: Path, found: Grid, needed: Grid) -> None:
@@ -145,8 +147,11 @@ def _require_grid(path: Path, found: Grid, needed: Grid) -> None:
         )
 
 
-def _lesions_on(image: Image, grid: Grid, path: Path) -> tuple[NDArray[np.bool_], tuple[Notice, ...]]:
+def _lesions_on(
+    path: Path, grid: Grid, assume_orientation: bool
+) -> tuple[NDArray[np.bool_], tuple[Notice, ...]]:
     """Where lesions are on ``grid``: by the nearest voxel in world space if their own grid is another."""
+    image = read_image(path, assume_orientation=assume_orientation)
     if image.grid.same_as(grid, tol_mm=GRID_TOLERANCE_MM):
         return np.asarray(image.data) > 0.5, ()
     from r2star.register.resample import nearest_by_world

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,8 +84,6 @@ def test_a_participant_is_named_with_or_without_its_key(
 def test_only_the_named_participant_is_entered(
     dataset: Path, add_echoes: AddEchoes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-
     for number in range(40):
         add_echoes(f"sub-{number:03}/anat/sub-{number:03}")
     entered = []
@@ -134,9 +134,9 @@ def test_a_dataset_without_any_megre_is_refused(dataset: Path, add: Add) -> None
 
 
 def test_an_absent_dataset_is_a_usage_error(dataset: Path, add: Add) -> None:
-    with pytest.raises(UsageError, match="no such folder"):
+    with pytest.raises(UsageError, match="no such file or directory"):
         find_units(dataset / "absent")
-    with pytest.raises(UsageError, match="not a folder"):
+    with pytest.raises(UsageError, match="not a directory"):
         find_units(dataset / "dataset_description.json")
 
 
@@ -191,6 +191,43 @@ def test_t1w_comes_from_the_session_then_from_the_participant(
     ]
     first, second, third = map(codes, find_units(dataset))
     assert (first, second, third) == ({"W205", "W206"}, {"W205"}, set())
+
+
+def test_a_t1w_beside_the_sessions_serves_them_and_is_no_session(
+    dataset: Path, add_echoes: AddEchoes, add: Add
+) -> None:
+    add_echoes("sub-01/ses-1/anat/sub-01_ses-1")
+    t1w = add("sub-01/anat/sub-01_T1w.nii.gz")
+    (unit,) = find_units(dataset)
+    assert (unit.label, unit.t1w) == ("sub-01_ses-1", t1w)
+    add_echoes("sub-01/anat/sub-01")
+    assert [unit.label for unit in find_units(dataset)] == ["sub-01", "sub-01_ses-1"]
+
+
+def test_a_folder_that_cannot_be_read_fails_its_participant_alone(
+    dataset: Path, add_echoes: AddEchoes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for label in ("01", "02"):
+        add_echoes(f"sub-{label}/anat/sub-{label}")
+    scandir = os.scandir
+
+    def refuse(folder: str | Path) -> Any:
+        if "sub-01" in str(folder):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    bad, good = find_units(dataset)
+    assert "Permission denied" in str(bad.problem)
+    assert (bad.label, bad.skipped, good.problem) == ("sub-01", False, None)
+
+
+def test_a_relative_path_gives_absolute_files(
+    dataset: Path, add_echoes: AddEchoes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_echoes("sub-01/anat/sub-01")
+    monkeypatch.chdir(dataset.parent)
+    assert find_units(Path(dataset.name)) == find_units(dataset)
 
 
 def test_phase_and_complex_parts_are_found(dataset: Path, add_echoes: AddEchoes) -> None:
