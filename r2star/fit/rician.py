@@ -32,6 +32,7 @@ from r2star.fit.status import Status
 
 N_STEPS = 100
 TOLERANCE = 1e-11  # of a step, relative
+NEAR = 1e-6  # steps below it are taken as they are: rounding hides by how little the error falls
 FAINTEST = 1e-3  # times σ: an amplitude below it leaves no trace in the magnitudes
 OK = int(Status.OK)
 AT_BOUND = int(Status.AT_BOUND)
@@ -158,14 +159,13 @@ def _iterate(
         d_rate = (level_level * sums[4] - sums[1] * sums[3]) / determinant
         trial_a = a * math.exp(min(max(d_level, -2.0), 2.0))
         trial_error = _model(y, f, x, sigma, trial_a, rate + d_rate, table, n_coils, trial_sums)
-        settled = abs(d_level) < TOLERANCE and abs(d_rate) < TOLERANCE * (1.0 + abs(rate))
-        if trial_error <= error:
+        size = max(abs(d_level), abs(d_rate) / (1.0 + abs(rate)))
+        if trial_error <= error or size < NEAR:
             a, rate, error, damping = trial_a, rate + d_rate, trial_error, damping * 0.1
             sums[:] = trial_sums
         else:
-            settled = settled or damping > 1e8
             damping *= 10.0
-        if settled:
+        if size < TOLERANCE:
             estimate[0], estimate[1] = a, rate
             return OK
     return NOT_CONVERGED
