@@ -40,7 +40,10 @@ DERIVATIVES: Mapping[str, Derivative] = {
         "S0map", units="arbitrary", description="Signal at echo time 0, in the unit of the images"
     ),
     "residual": Derivative(
-        "R2starmap", desc="residual", units="arbitrary", description="Root mean square residual of the fit"
+        "R2starmap",
+        desc="residual",
+        units="arbitrary",
+        description="sqrt(RSS/(E-2)) of the fit: sigma of the noise where the model holds",
     ),
     "fit_status": Derivative(
         "dseg", desc="fitstatus", description="Why a voxel has no value, or is doubtful"

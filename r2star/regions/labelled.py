@@ -22,7 +22,8 @@ LABEL_TOLERANCE = 1e-3
 class VoxelMaps:
     """Maps of one shape (X, Y, Z); only R2* is needed. NaN means no value.
 
-    ``noise_sigma`` is the scale of the noise in the images' units, a number or a map; ``first_echo`` and
+    ``residual`` is √(RSS/(E − 2)) of the fit; ``noise_sigma`` is the scale of the noise, a number or a map,
+    which the residuals stand for where there is none; both in the images' unit. ``first_echo`` and
     ``last_echo`` are the magnitudes of the echoes; ``lesions`` is true inside a lesion.
     """
 

@@ -44,6 +44,12 @@ def median_of(values: NDArray[np.floating]) -> float:
     return float(np.median(finite.astype(np.float64))) if finite.size else math.nan
 
 
+def root_mean_square(values: NDArray[np.floating]) -> float:
+    """√(mean of squares) of the finite ones of ``values``, NaN where there are none."""
+    squares = np.sort(np.square(values[np.isfinite(values)].astype(np.float64)))
+    return math.sqrt(float(squares.sum()) / squares.size) if squares.size else math.nan
+
+
 def median_stderr(values: NDArray[np.floating], stderr: NDArray[np.floating] | None = None) -> float:
     """Standard error of the median of N independent voxels: max(SE of their spread, SE of the fits' noise).
 

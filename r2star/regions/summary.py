@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from r2star.regions.labelled import LabelledVoxels, VoxelMaps, gather
 from r2star.regions.rule import VoxelRule, eroded
-from r2star.regions.statistics import median_of, median_stderr, spread_statistics
+from r2star.regions.statistics import median_of, median_stderr, root_mean_square, spread_statistics
 
 HEMISPHERES = ("L", "R", "LR")
 
@@ -155,8 +155,8 @@ def _summarise(
         volume_mm3=n * voxel_volume_mm3,
         r2star_per_s=spread_statistics(values["r2star_per_s"]),
         r2star_stderr_per_s=median_stderr(values["r2star_per_s"], values.get("stderr_per_s")),
-        snr_first_echo=_median_ratio(values, "first_echo", "noise_sigma"),
-        snr_last_echo=_median_ratio(values, "last_echo", "noise_sigma"),
+        snr_first_echo=_snr(values, "first_echo"),
+        snr_last_echo=_snr(values, "last_echo"),
         fit_residual=_median_ratio(values, "residual", "s0"),
         gradient_bias_per_s=median_of(values.get("gradient_bias_per_s", np.zeros(0))),
         lesion_overlap=float(np.count_nonzero(lesion)) / n if lesion is not None and n else math.nan,
@@ -189,6 +189,14 @@ def _used(
     distance = np.abs(values - np.median(values))
     near = distance <= rule.outlier_mads * 1.4826 * np.median(distance)
     return used[near], int(np.count_nonzero(~near))
+
+
+def _snr(values: Mapping[str, NDArray[np.floating]], echo: str) -> float:
+    """Median signal over σ: as given, or else the root mean square of the residuals of the region's voxels."""
+    if "noise_sigma" in values or "residual" not in values or echo not in values:
+        return _median_ratio(values, echo, "noise_sigma")
+    sigma = root_mean_square(values["residual"])
+    return median_of(values[echo]) / sigma if sigma > 0 else math.nan
 
 
 def _median_ratio(values: Mapping[str, NDArray[np.floating]], above: str, below: str) -> float:

@@ -14,6 +14,8 @@ from r2star.regions.summary import ROW_WARNINGS, RegionSummary
 
 MISSING = "n/a"
 
+_SIGMA = "sigma of the noise as given, or else the root mean square of sqrt(RSS/(E-2)) over the region"
+
 #: Column → (description, unit). Text columns and pure numbers have no unit.
 COLUMNS: Mapping[str, tuple[str, str]] = {
     "participant_id": ("Participant", ""),
@@ -40,9 +42,9 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
         "errors of the fits say (their harmonic mean s, about s*sqrt(pi/2n))",
         "1/s",
     ),
-    "snr_first_echo": ("Median over voxels of first echo over noise sigma", ""),
-    "snr_last_echo": ("Median over voxels of last echo over noise sigma", ""),
-    "fit_residual": ("Median over voxels of the root mean square residual of the fit over S0", ""),
+    "snr_first_echo": (f"Median over voxels of the first echo over sigma; {_SIGMA}", ""),
+    "snr_last_echo": (f"Median over voxels of the last echo over sigma; {_SIGMA}", ""),
+    "fit_residual": ("Median over voxels of sqrt(RSS/(E-2)) of the fit over S0", ""),
     "gradient_bias_per_s": ("Median over voxels of what macroscopic field gradients add to R2*", "1/s"),
     "lesion_overlap": ("Fraction of the region's voxels inside lesions", ""),
     "iron_mg_per_kg": ("Iron per wet tissue mass, by the calibration", "mg/kg"),

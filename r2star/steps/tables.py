@@ -77,7 +77,8 @@ def write_region_table(
     entities
         The unit's entities by BIDS key: ``{"sub": "01", "ses": "02"}``.
     first_echo, last_echo, noise_sigma
-        Magnitude of the first and last echo by time, and σ of its noise in the same unit.
+        Magnitude of the first and last echo by time, and σ of its noise in the same unit; without σ, the
+        residuals stand for it.
     lesions
         Mask on any grid: voxels above 0.5 are lesions.
     to_template
@@ -99,7 +100,7 @@ def write_region_table(
         "stderr_per_s": stderr_map, "status": status_map, "s0": s0_map, "residual": residual_map,
         "gradient_bias_per_s": gradient_bias_map,
     }  # fmt: skip
-    if noise_sigma is not None:
+    if noise_sigma is not None or residual_map is not None:
         paths |= {"first_echo": first_echo, "last_echo": last_echo}
     maps = _read_maps({"r2star_per_s": r2star_map, **paths}, label_image.grid, assume_orientation)
     maps = replace(maps, noise_sigma=noise_sigma)
@@ -153,13 +154,12 @@ def _lesions_on(
     """Where lesions are on ``grid``: by the nearest voxel in world space if their own grid is another."""
     image = read_image(path, assume_orientation=assume_orientation)
     if image.grid.same_as(grid, tol_mm=GRID_TOLERANCE_MM):
-        return np.asarray(image.data) > 0.5, ()
+        return np.asarray(image.data) > 0.5, image.notices
     from r2star.register.resample import nearest_by_world
 
     moved = nearest_by_world(image, grid) > 0.5
-    return moved, (
-        Notice("W469", "the lesion mask was brought to the grid of the MEGRE images", path=path.name),
-    )
+    told = Notice("W469", "the lesion mask was brought to the grid of the MEGRE images", path=path.name)
+    return moved, (*image.notices, told)
 
 
 def _summaries(

@@ -79,6 +79,18 @@ def test_rows_are_what_a_loop_over_regions_gives() -> None:
         assert row.r2star_stderr_per_s > 0
 
 
+def test_residuals_stand_for_a_noise_that_is_not_known() -> None:
+    """Residuals of √(σ²·χ²/ν), ν = 4, as a fit of six echoes leaves them: σ comes back."""
+    generator = np.random.default_rng(8)
+    labels = np.ones((30, 30, 30), np.uint8)
+    residual = 3 * np.sqrt(generator.chisquare(4, labels.shape) / 4)
+    echo = np.full(labels.shape, 180.0)
+    maps = VoxelMaps(echo, residual=residual, first_echo=echo, last_echo=echo / 2)
+    row = summarise_regions(maps, labels, [Region("x", "L", (1,))], voxel_volume_mm3=1)[0]
+    assert row.snr_first_echo == pytest.approx(60, rel=0.01)
+    assert row.snr_last_echo == row.snr_first_echo / 2
+
+
 def test_left_and_right_together_are_the_joined_voxels_not_the_mean_of_two_medians() -> None:
     labels = np.zeros((9, 9, 9), np.uint8)
     labels[2, 2, 2:5], labels[6, 6, 2:4] = 1, 101
