@@ -5,7 +5,7 @@ because left and right can't be told apart, unless the user asks to assume an or
 right to left in the file (radiological storage) about the image's centre, as nibabel and FSL assume. Where
 both codes are above 0 and the two places of a corner voxel differ
 
-- by no more than 0.01 mm, that is rounding;
+- by no more than 0.01 mm, beyond what the rounding of a stored quaternion leaves open, that is rounding;
 - by no more than 1 mm, the sform is taken, with a notice;
 - by more, the image is refused unless the user names the one to believe.
 
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from r2star.errors import InputError, Notice
 from r2star.images.grid import Grid, corners_of
 from r2star.images.headers import Header
+from r2star.images.quaternions import complete, nearest_right_angled, rotation_of
 
 Xform = Literal["sform", "qform"]
 
@@ -91,8 +92,10 @@ def _sform(header: Header) -> NDArray[np.float64]:
     return np.vstack([header.sform, [0.0, 0.0, 0.0, 1.0]])
 
 
-def qform_affine(header: Header, path: Path) -> NDArray[np.float64]:
+def qform_affine(header: Header, path: Path, like: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """The affine of a header's quaternion, voxel sizes, handedness and offset.
+
+    ``like`` is an affine that decides what the quaternion's rounding leaves open.
 
     Raises
     ------
@@ -118,60 +121,18 @@ def qform_affine(header: Header, path: Path) -> NDArray[np.float64]:
             _REORIENT,
             path=path,
         )
-    a = np.sqrt(max(1 - norm2, 0.0))
-    quaternion = np.array([a, b, c, d]) / np.sqrt(max(norm2, 1.0))
+    turns = np.array([1.0, 1.0, handedness])
+    nearest = None if like is None else nearest_right_angled(like)[:3, :3] / _sizes(like) * turns
     affine = np.eye(4)
-    affine[:3, :3] = rotation_of(quaternion) * (sizes * [1.0, 1.0, handedness])
+    affine[:3, :3] = rotation_of(complete(header.quaternion, nearest)) * (sizes * turns)
     affine[:3, 3] = header.offset
     return affine
 
 
-def rotation_of(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rotation matrix (3, 3) of a unit quaternion (a, b, c, d).
-
-    >>> rotation_of(np.array([0.0, 0.0, 0.0, 1.0])).diagonal().tolist()
-    [-1.0, -1.0, 1.0]
-    """
-    a, b, c, d = quaternion
-    return np.array(
-        [
-            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
-            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
-            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
-        ]
-    )
-
-
-def quaternion_of(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unit quaternion (a, b, c, d) with a ≥ 0 of a proper rotation matrix (3, 3).
-
-    It is the eigenvector of the largest eigenvalue of Bar-Itzhack's symmetric matrix (doi:10.2514/2.4654).
-    """
-    r = rotation
-    k = np.array(
-        [
-            [r[0, 0] + r[1, 1] + r[2, 2], r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]],
-            [r[2, 1] - r[1, 2], r[0, 0] - r[1, 1] - r[2, 2], r[0, 1] + r[1, 0], r[0, 2] + r[2, 0]],
-            [r[0, 2] - r[2, 0], r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], r[1, 2] + r[2, 1]],
-            [r[1, 0] - r[0, 1], r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1]],
-        ]
-    )
-    vector = np.linalg.eigh(k)[1][:, -1]
-    return np.asarray(vector if vector[0] >= 0 else -vector)
-
-
-def nearest_right_angled(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The affine with perpendicular axes and the same voxel sizes whose rotation is nearest (polar)."""
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    left, _, right = np.linalg.svd(affine[:3, :3] / sizes)
-    result = affine.copy()
-    result[:3, :3] = (left @ right) * sizes
-    return result
-
-
 def _agreed(header: Header, path: Path, notices: list[Notice]) -> NDArray[np.float64]:
-    sform, qform = _sform(header), qform_affine(header, path)
+    sform = _sform(header)
     _check_affine(sform, path)
+    qform = qform_affine(header, path, like=sform)
     apart = _apart(header.shape, sform, qform)
     if apart <= ROUNDING_MM:
         return sform
@@ -206,7 +167,7 @@ def _assumed(header: Header, path: Path, assume: bool, notices: list[Notice]) ->
 
 
 def _check_affine(affine: NDArray[np.float64], path: Path) -> None:
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    sizes = _sizes(affine)
     if not (np.abs(affine) <= FARTHEST_MM).all() or not (sizes > 0).all():
         raise InputError(
             "E133",
@@ -256,6 +217,10 @@ def _compare_pixdim(header: Header, grid: Grid, path: Path, notices: list[Notice
         sizes = _numbers(grid.voxel_size_mm)
         message = f"pixdim says {_numbers(stated)} mm, the affine {sizes} mm: the affine is used"
         notices.append(Notice("W104", message, "correct pixdim", str(path)))
+
+
+def _sizes(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.linalg.norm(affine[:3, :3], axis=0))
 
 
 def _apart(shape: tuple[int, ...], one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

@@ -23,7 +23,7 @@ from r2star.files import AtomicFile
 from r2star.images.grid import Grid, Image, to_canonical
 from r2star.images.headers import DATATYPES, LAYOUTS, LONGEST_AXIS
 from r2star.images.opening import is_gzip_name
-from r2star.images.orientation import nearest_right_angled, quaternion_of
+from r2star.images.quaternions import nearest_right_angled, quaternion_of
 from r2star.images.reader import ImageReader
 
 _LEVEL = 1

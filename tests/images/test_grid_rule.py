@@ -7,11 +7,12 @@ from itertools import permutations, product
 import nibabel as nib
 import numpy as np
 import pytest
+import scipy.linalg
 from nibabel.eulerangles import euler2mat
 
 from r2star.errors import InputError
 from r2star.images import Grid, from_canonical, read_grid, read_image, to_canonical
-from r2star.images.orientation import nearest_right_angled, quaternion_of, rotation_of
+from r2star.images.quaternions import complete, nearest_right_angled, quaternion_of, rotation_of
 
 SHAPE = (23, 17, 12)
 
@@ -286,6 +287,54 @@ def test_quaternions_and_rotations():
         assert np.abs(quaternion_of(rotation) - quaternion).max() < 1e-7
     half_turn = quaternion_of(np.diag([-1.0, 1.0, -1.0]))
     assert np.abs(np.abs(half_turn) - [0, 0, 1, 0]).max() < 1e-12
+
+
+def nearly_half_turns():
+    """Rotations whose unstored part is small, down to what float32 can't tell from nothing."""
+    rng = np.random.default_rng(11)
+    for a in (0.0, 1e-8, 1e-5, 1e-4, 3e-4, 6e-4, 1e-3, 1e-2):
+        for handedness in (1, -1):
+            axis = rng.normal(size=3)
+            axis *= np.sqrt(1 - a * a) / np.linalg.norm(axis)
+            yield a, axis, handedness
+
+
+def test_half_turns_are_no_contradiction(put, nifti, values):
+    """A rounded quaternion near a half turn differs from the sform by up to 0.3 mm: that is no news."""
+    for a, axis, handedness in nearly_half_turns():
+        affine = np.eye(4)
+        affine[:3, :3] = rotation_of(np.array([a, *axis])) * [0.5, 0.5, 0.5 * handedness]
+        long = np.broadcast_to(values[:1, :1, :1], (400, 2, 400))
+        image = read_image(put(nifti(long, affine), "image.nii"))
+        assert codes(image) == []
+        assert np.abs(image.grid.affine - affine).max() < 1e-6
+        refused(put(nifti(long, affine, **rows(turned(affine, 1.0))), "image.nii"), "E131")
+
+
+def test_qform_of_half_turns_alone(put, nifti, values):
+    for a, axis, handedness in nearly_half_turns():
+        affine = np.eye(4)
+        affine[:3, :3] = rotation_of(np.array([a, *axis])) * [0.5, 0.5, 0.5 * handedness]
+        path = put(nifti(values, affine, sform_code=0))
+        assert np.abs(read_grid(path).affine - nib.load(path).get_qform()).max() < 1e-6
+
+
+def test_completed_quaternion_stays_within_the_rounding():
+    """Another rotation decides what is open, and nothing beyond."""
+    stored = np.array([0.0, 0.6, 0.7])
+    far = rotation_of(np.array([1.0, 0.0, 0.0, 0.0]))
+    assert np.abs(complete(stored, far) - complete(stored)).max() < 1e-6
+    assert complete(np.array([0.0, 0.0, 1.0]), far)[0] == pytest.approx(np.sqrt(3 * 2**-23), rel=1e-3)
+    slightly = rotation_of(np.array([-1e-4, 0.0, 0.0, np.sqrt(1 - 1e-8)]))
+    assert complete(np.array([0.0, 0.0, 1.0]), slightly)[0] == pytest.approx(-1e-4, rel=1e-6)
+
+
+def test_nearest_right_angles_are_the_polar_factor(oblique):
+    bent = sheared(oblique, 0.3)
+    sizes = np.linalg.norm(bent[:3, :3], axis=0)
+    rotation = scipy.linalg.polar(bent[:3, :3] / sizes)[0]
+    assert np.abs(nearest_right_angled(bent)[:3, :3] - rotation * sizes).max() < 1e-12
+    assert np.array_equal(nearest_right_angled(bent)[:, 3], bent[:, 3])
 
 
 def test_nearest_right_angles_leave_a_right_angled_affine(oblique):
