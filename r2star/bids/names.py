@@ -57,7 +57,7 @@ DERIVATIVES: Mapping[str, Derivative] = {
     "gradient": Derivative(
         "fieldmap",
         desc="gradient",
-        units="Hz/mm",
+        units="uT/m",
         description="Gradient of B0 along the axes of the voxel grid",
     ),
     "magnitude": Derivative(
@@ -107,8 +107,20 @@ def derivative_path(
         if not is_label(value):
             raise UsageError("E509", f"{value!r} can't stand in a file name", "letters and digits are needed")
         pairs.append(f"{key}-{value}")
-    datatype = "fmap" if suffix in ("fieldmap", "magnitude") else "anat"
-    return unit_folder(unit, datatype) / f"{'_'.join(pairs)}_{suffix}{extension}"
+    return _folder_for(unit, suffix) / f"{'_'.join(pairs)}_{suffix}{extension}"
+
+
+def result_path(unit: Unit, tail: str) -> Path:
+    """Path of a result whose name without the unit's entities is known, relative to the output dataset.
+
+    >>> result_path(Unit("01"), "desc-B0_fieldmap.nii.gz").as_posix()
+    'sub-01/fmap/sub-01_desc-B0_fieldmap.nii.gz'
+    """
+    return _folder_for(unit, tail.partition(".")[0].rpartition("_")[2]) / f"{unit.label}_{tail}"
+
+
+def _folder_for(unit: Unit, suffix: str) -> Path:
+    return unit_folder(unit, "fmap" if suffix in ("fieldmap", "magnitude") else "anat")
 
 
 def path_of(unit: Unit, kind: str, **entities: str | None) -> Path:

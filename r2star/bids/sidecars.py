@@ -33,11 +33,12 @@ def bids_uri(path: Path, roots: Mapping[str, Path]) -> str:
     >>> bids_uri(Path("/in/derivatives/out/sub-01/anat/sub-01_S0map.nii"), roots)
     'bids::sub-01/anat/sub-01_S0map.nii'
     """
-    holding = [(len(root.parts), name) for name, root in roots.items() if path.is_relative_to(root)]
+    file, folders = path.absolute(), {name: root.absolute() for name, root in roots.items()}
+    holding = [(len(root.parts), name) for name, root in folders.items() if file.is_relative_to(root)]
     if not holding:
         return path.name
     _, name = max(holding)
-    return f"bids:{name}:{quote(path.relative_to(roots[name]).as_posix(), safe='/')}"
+    return f"bids:{name}:{quote(file.relative_to(folders[name]).as_posix(), safe='/')}"
 
 
 def acquisition_facts(unit: Unit) -> dict[str, Any]:

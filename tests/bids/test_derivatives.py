@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 
 from r2star.bids.dataset import write_atlas_files, write_bidsignore, write_dataset_description
-from r2star.bids.names import DERIVATIVES, derivative_path, path_of, report_path, sidecar_path
+from r2star.bids.names import (
+    DERIVATIVES,
+    derivative_path,
+    kind_of,
+    path_of,
+    report_path,
+    result_path,
+    sidecar_path,
+)
 from r2star.bids.sidecars import (
     acquisition_facts,
     bids_uri,
@@ -87,6 +95,14 @@ def test_sources_are_bids_uris(tmp_path: Path) -> None:
               "derivatives/fs/a.nii": "bids:fs:a.nii"}  # fmt: skip
     assert {name: bids_uri(tmp_path / name, roots) for name in inside} == inside
     assert bids_uri(Path("/elsewhere/secret/atlas.nii"), roots) == "atlas.nii"
+
+
+def test_the_tail_of_a_name_decides_the_folder() -> None:
+    unit = Unit("01", session="2", run="1")
+    for kind, entities in WRITTEN:
+        path = path_of(unit, kind, **entities)
+        assert result_path(unit, path.name.removeprefix(f"{unit.label}_")) == path
+        assert kind_of(path.name) == kind
 
 
 def test_a_sidecar_says_what_was_measured_and_how(tmp_path: Path) -> None:
