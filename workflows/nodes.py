@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from nipype.interfaces.utility import Merge
 from nipype.pipeline import engine as pe
 
 from r2star.workflows.stage import Stage
@@ -31,9 +32,7 @@ def make_node(name: str, step: Step, stage: Stage, *, n_threads: int = 1, mem_gb
 
 def merge(graph: pe.Workflow, name: str, sources: list[tuple[pe.Node, str]]) -> pe.Node:
     """A node that joins outputs (single or lists) into one list."""
-    from nipype.interfaces.utility import Merge
-
-    node = pe.Node(Merge(len(sources)), name)
+    node = pe.Node(Merge(len(sources)), name, run_without_submitting=True)
     for number, (source, output) in enumerate(sources, start=1):
         graph.connect(source, output, node, f"in{number}")
     return node

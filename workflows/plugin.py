@@ -16,6 +16,7 @@ from typing import Any
 
 from nipype.pipeline.plugins import multiproc
 
+from r2star.workflows.logs import quieten_engine
 from r2star.workflows.watcher import DEAD_WORKER
 
 #: A worker is replaced after so many tasks, so that a library's leak stays small.
@@ -26,6 +27,7 @@ _PR_SET_PDEATHSIG = 1
 def start_worker(cwd: str) -> None:
     """Prepare a worker: it ignores the terminal's interrupt and dies with its parent."""
     multiproc.process_initializer(cwd)
+    quieten_engine()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:

@@ -21,7 +21,9 @@ INPUTS = ["magnitude", *MAPS, "bias_map", "to_megre", "to_template", "brain_mask
 OUTPUTS = ["files", "records"]
 
 
-def init_regions_wf(unit: Unit, settings: Settings, atlas: Atlas, stages: Stages) -> pe.Workflow:
+def init_regions_wf(
+    unit: Unit, settings: Settings, atlas: Atlas, stages: Stages, *, with_field: bool
+) -> pe.Workflow:
     """The regions of one unit, for each atlas; all atlases share the template of the first."""
     graph = pe.Workflow("regions")
     source = pe.Node(IdentityInterface(INPUTS), "inputnode")
@@ -36,9 +38,11 @@ def init_regions_wf(unit: Unit, settings: Settings, atlas: Atlas, stages: Stages
         (source, labels, [("to_megre", "transforms"), ("r2star_map", "like")]),
         (source, table, [(name, name) for name in MAPS]),
         (source, table, [(("magnitude", first), "first_echo"), (("magnitude", last), "last_echo")]),
-        (source, table, [("bias_map", "gradient_bias_map"), ("notices", "earlier_notices")]),
+        (source, table, [("to_template", "to_template"), ("notices", "earlier_notices")]),
         (labels, table, [("image", "labels")]),
     ])  # fmt: skip
+    if with_field:
+        graph.connect(source, "bias_map", table, "gradient_bias_map")
     files = merge(graph, "files", [(template_map, "image"), (labels, "image"), (table, "derivatives")])
     records = merge(graph, "records", [(node, "record") for node in (template_map, labels, table)])
     graph.connect([(files, sink, [("out", "files")]), (records, sink, [("out", "records")])])

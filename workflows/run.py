@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -10,14 +9,14 @@ from typing import Any
 # before nipype's first import: it must not call home, and no library may start more threads than this run allows
 os.environ.update({"NO_ET": "1", "NIPYPE_NO_ET": "1"})
 
-from nipype import config as nipype_config
 from nipype.pipeline import engine as pe
-from r2star.workflows.participant import init_participant_wf
 
 from r2star.bids.units import Unit
 from r2star.errors import ProcessingError, R2starError
 from r2star.settings import Settings
+from r2star.workflows.logs import quieten_engine
 from r2star.workflows.nodes import EXECUTION
+from r2star.workflows.participant import init_participant_wf
 from r2star.workflows.plugin import SlotsPlugin
 from r2star.workflows.plugin_file import read_plugin_file
 from r2star.workflows.watcher import ProgressLike, Watcher, last_line
@@ -28,8 +27,9 @@ def run_graph(
 ) -> dict[str, R2starError | None]:
     """Run units in one graph; returns for each that ended its error, or None where it is complete."""
     set_threads(n_threads)
-    quieten(settings)
+    quieten_engine(settings.output_dir / "logs" / "engine.log", show=settings.verbosity > 1)
     graph = init_dataset_wf(units, settings, n_threads)
+    progress.expect(work_per_unit(graph, len(units)))
     watcher = Watcher(settings.output_dir, progress)
     plugin = _plugin(settings, watcher)
     try:
@@ -66,25 +66,17 @@ def init_dataset_wf(units: Sequence[Unit], settings: Settings, n_threads: int) -
     return graph
 
 
+def work_per_unit(graph: pe.Workflow, n_units: int) -> float:
+    """What the shares of all stages in a graph add up to, for each unit."""
+    nodes = (graph.get_node(name) for name in graph.list_node_names())
+    return sum(node.stage.share for node in nodes if hasattr(node, "stage")) / n_units
+
+
 def set_threads(n_threads: int) -> None:
     """Set what libraries read once, at the start of a worker process."""
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(n_threads)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(n_threads)
-
-
-def quieten(settings: Settings) -> None:
-    """The engine's own log goes to a file in logs/, and to the screen only with ``-vv``."""
-    nipype_config.update_config({"execution": EXECUTION, "logging": {"log_to_file": False}})
-    folder = settings.output_dir / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / "engine.log", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    for name in ("nipype", "nipype.workflow", "nipype.interface", "nipype.utils"):
-        logger = logging.getLogger(name)
-        if settings.verbosity < 2:
-            logger.handlers = [handler] if name == "nipype" else []
-        logger.setLevel(logging.INFO if settings.verbosity > 1 else logging.WARNING)
 
 
 def _plugin(settings: Settings, watcher: Watcher) -> Any:

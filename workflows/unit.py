@@ -44,7 +44,7 @@ def init_unit_wf(
         align = init_alignment_wf(
             settings, atlas, atlas_name, stages, n_threads, has_t1w=unit.t1w is not None
         )
-        regions = init_regions_wf(unit, settings, atlas, stages)
+        regions = init_regions_wf(unit, settings, atlas, stages, with_field=has_field(unit, settings))
         _connect_alignment(graph, source, check, align, parts, has_t1w=unit.t1w is not None)
         if has_field(unit, settings):
             field = init_field_wf(unit, settings, stages)

@@ -18,6 +18,9 @@ ERROR_FILE = "error.json"
 class ProgressLike(Protocol):
     """What the graph layer tells the command line."""
 
+    def expect(self, work_per_unit: float) -> None:
+        """How much work a unit of the coming graph is."""
+
     def begin_stage(self, unit: str, words: str) -> None:
         """A stage of a unit starts."""
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from r2star import __version__
-from r2star.bids.dataset import write_bidsignore, write_dataset_description
+from r2star.atlas import load_atlas
+from r2star.bids.dataset import write_atlas_files, write_bidsignore, write_dataset_description
 from r2star.bids.find import find_units
 from r2star.bids.selection import read_filters
 from r2star.bids.sidecars import RAW, bids_uri
@@ -66,8 +67,7 @@ def run_participant_level(settings: Settings) -> int:
     filters = read_filters(settings.bids_filter_file) if settings.bids_filter_file else None
     units = find_units(settings.bids_dir, settings.participant_labels, settings.session_labels, filters)
     refuse_mixed_results(settings)
-    write_dataset_description(settings.output_dir, settings.bids_dir, __version__)
-    write_bidsignore(settings.output_dir)
+    write_root_files(settings)
     outcome = Outcome()
     with UnitLocks(settings.output_dir / "logs" / "locks") as locks, stop_on_signals():
         ready = [unit for unit in units if is_to_run(unit, settings, locks, outcome)]
@@ -121,6 +121,16 @@ def check_folders(settings: Settings) -> None:
                 "choose another folder or change its rights",
                 path=folder,
             ) from error
+
+
+def write_root_files(settings: Settings) -> None:
+    """What stands once for all units; an atlas that can't be used is refused here, before any work."""
+    atlases = [] if settings.fit_only else [load_atlas(name) for name in settings.atlases]
+    write_dataset_description(settings.output_dir, settings.bids_dir, __version__)
+    write_bidsignore(settings.output_dir)
+    for atlas in atlases:
+        about = {"License": atlas.license, "Source": atlas.source, "ReferencesAndLinks": [atlas.citation]}
+        write_atlas_files(settings.output_dir, atlas.name, atlas.label_names().items(), about)
 
 
 def refuse_mixed_results(settings: Settings) -> None:

@@ -53,9 +53,14 @@ class Progress:
         self._start = time.monotonic()
         self._begun: dict[str, float] = {}
         self._done_work = 0.0
+        self._work_per_unit = 1.0
         self._n_done = 0
         self._last_status = 0.0
         self._live = sys.stderr.isatty()
+
+    def expect(self, work_per_unit: float) -> None:
+        """How much the shares of a unit's stages add up to in the graph that starts now."""
+        self._work_per_unit = work_per_unit
 
     def begin_stage(self, unit: str, words: str) -> None:
         """A stage of a unit starts."""
@@ -85,9 +90,9 @@ class Progress:
 
     def _time_left(self) -> str:
         elapsed = time.monotonic() - self._start
-        if self._done_work < 0.05:
+        if self._done_work < 0.1 * self._work_per_unit:
             return f"{duration(elapsed)} elapsed"
-        left = elapsed / self._done_work * (self._total - self._done_work)
+        left = elapsed / self._done_work * (self._total * self._work_per_unit - self._done_work)
         return f"{duration(elapsed)} elapsed, about {duration(max(left, 0.0))} left"
 
     def _say(self, text: str) -> None:

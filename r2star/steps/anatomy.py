@@ -149,7 +149,7 @@ def resample_brain_mask(
     mask = masks.refine_brain_mask(share > 0.5, np.asarray(reference.data), reference.grid)
     grid = read_grid(like)
     stored = resample.nearest_by_world(Image(mask.astype(np.float32), reference.grid), grid)
-    return Resampled(write_image(out_dir / "brain_mask.nii.gz", stored > 0.5, grid, dtype=np.uint8), ())
+    return Resampled(write_image(out_dir / "desc-brain_mask.nii.gz", stored > 0.5, grid, dtype=np.uint8), ())
 
 
 def adopt_brain_mask(given: Path, like: Path, out_dir: Path) -> Resampled:
@@ -169,7 +169,7 @@ def adopt_brain_mask(given: Path, like: Path, out_dir: Path) -> Resampled:
             "a mask of this participant's brain",
             path=given,
         )
-    return Resampled(write_image(out_dir / "brain_mask.nii.gz", mask, grid, dtype=np.uint8), notices)
+    return Resampled(write_image(out_dir / "desc-brain_mask.nii.gz", mask, grid, dtype=np.uint8), notices)
 
 
 def _to_template(

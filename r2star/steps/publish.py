@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from r2star import __version__
-from r2star.bids.names import unit_folder
-from r2star.bids.sidecars import RAW, acquisition_facts, bids_uri, with_provenance, write_json
+from r2star.bids.names import kind_of, result_path, sidecar_path
+from r2star.bids.sidecars import RAW, acquisition_facts, bids_uri, image_sidecar, with_provenance, write_json
 from r2star.bids.units import Unit
 from r2star.files import copy_atomically, sha256_of
 from r2star.runs.records import Marker, write_marker
@@ -32,6 +32,7 @@ def publish_unit(
     bids_dir: str,
     settings: str,
     settings_sha256: str,
+    out_dir: Path,
 ) -> Published:
     """Copy derivatives to their BIDS names, add their provenance to the sidecars, and write the marker.
 
@@ -39,14 +40,13 @@ def publish_unit(
     before it. ``records`` are the steps' records (warnings, time, memory). ``settings`` is JSON.
     """
     root = Path(output_dir)
-    folder = root / unit_folder(unit)
-    folder.mkdir(parents=True, exist_ok=True)
     roots = {RAW: Path(bids_dir)}
     inputs = {bids_uri(Path(path), roots): digest for path, digest in json.loads(hashes.read_text()).items()}
     images = [name for name in sorted(inputs) if name.endswith((".nii", ".nii.gz"))]
     outputs: dict[str, str] = {}
-    for source in files:
-        target = folder / f"{unit.label}_{source.name}"
+    for source in (*files, *_missing_sidecars(files, out_dir)):
+        target = root / result_path(unit, source.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
         if source.suffix == ".json":
             sidecar = json.loads(source.read_text())
             write_json(target, with_provenance(sidecar, images, SOFTWARE, acquisition_facts(unit)))
@@ -68,6 +68,19 @@ def publish_unit(
         timing=_timing(steps),
     )
     return Published(write_marker(root, marker))
+
+
+def _missing_sidecars(files: Iterable[Path], out_dir: Path) -> list[Path]:
+    """Sidecars for images that came without one, by what their names say."""
+    names = {path.name for path in files}
+    images = [
+        name
+        for name in sorted(names)
+        if name.endswith(".nii.gz") and sidecar_path(Path(name)).name not in names
+    ]
+    return [
+        write_json(out_dir / sidecar_path(Path(name)).name, image_sidecar(kind_of(name))) for name in images
+    ]
 
 
 def _gather_notices(steps: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:

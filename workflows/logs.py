@@ -1,0 +1,24 @@
+"""The engine's own log: to a file or to nowhere, and to the screen only when asked for. Imports nipype late."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+_LOGGERS = ("nipype", "nipype.workflow", "nipype.interface", "nipype.utils", "nipype.filemanip")
+
+
+def quieten_engine(log_file: Path | None = None, *, show: bool = False) -> None:
+    """Send the engine's warnings to ``log_file``; ``show`` leaves everything on the screen."""
+    import nipype  # noqa: F401  its loggers are made at import
+
+    handler: logging.Handler = logging.NullHandler()
+    if log_file is not None:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(log_file, delay=True)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO if show else logging.WARNING)
+        if not show:
+            logger.handlers = [handler] if name == "nipype" else []
