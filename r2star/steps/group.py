@@ -5,11 +5,9 @@ Everything is read and checked before anything is written; equal inputs give equ
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib import metadata, resources
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +18,9 @@ from r2star.errors import InputError, Notice, UsageError
 from r2star.files import sha256_of
 from r2star.group.analyse import ModelResult, run_model
 from r2star.group.joint import rules_of
-from r2star.group.model import ModelFile, ModelSpec, parse_model_file
+from r2star.group.model import ModelSpec
 from r2star.iron.calibration import refuse_mismatch
+from r2star.report.group_figures import write_figures
 from r2star.steps.group_columns import (
     FIELD,
     YEARS,
@@ -34,9 +33,10 @@ from r2star.steps.group_columns import (
     find_visits,
     read_covariates,
 )  # fmt: skip
-from r2star.steps.group_gather import Gathered, gather_units, number_column
+from r2star.steps.group_figures import figure_data
+from r2star.steps.group_gather import Gathered, number_column
+from r2star.steps.group_inputs import Inputs, read_inputs
 from r2star.steps.group_norms import ZSCORE_COLUMNS, FittedNorms, fit_norms, norms_as_toml, score_by_file
-from r2star.steps.group_people import People, read_people
 from r2star.steps.group_tables import write_regions, write_rows, write_statistics, write_toml
 from r2star.steps.iron import iron_columns, load_calibration
 
@@ -57,16 +57,6 @@ class GroupOutputs(NamedTuple):
     refused: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Everything that was read, checked."""
-
-    gathered: Gathered
-    people: People
-    model: ModelFile
-    model_path: Path | None
-
-
 def analyse_group(
     bids_dir: Path,
     output_dir: Path,
@@ -83,7 +73,7 @@ def analyse_group(
     DatasetError, UsageError, InputError
         R2S-E7xx; nothing was written.
     """
-    inputs = _read(bids_dir, output_dir, model_file)
+    inputs = read_inputs(bids_dir, output_dir, model_file)
     notices = list(inputs.gathered.notices + inputs.people.notices)
     visits = find_visits(inputs.gathered, inputs.people, inputs.model.models[0].outcome)
     fields = field_strengths(inputs.gathered, visits)
@@ -101,6 +91,7 @@ def analyse_group(
     write_regions(inputs.gathered, inputs.people, folder, replaced)
     _write(inputs, results, notices, covariates, folder)
     _write_norms(inputs, scores, covariates, visits, folder)
+    write_figures(figure_data(inputs, visits, covariates, scores, results), folder / "figures")
     refused = tuple(
         f"{result.spec.name}: {status}"
         for result in results
@@ -108,37 +99,6 @@ def analyse_group(
         if inputs.model_path
     )
     return GroupOutputs(folder, results, tuple(notices), refused)
-
-
-def _read(bids_dir: Path, output_dir: Path, model_file: Path | None) -> Inputs:
-    model = read_model_file(model_file)
-    gathered = gather_units(output_dir)
-    people = read_people(bids_dir, sorted({unit.entities["sub"] for unit in gathered.units}))
-    return Inputs(gathered, people, model, model_file)
-
-
-def read_model_file(path: Path | None) -> ModelFile:
-    """Read and check a model file; without a path the built-in one.
-
-    >>> [model.name for model in read_model_file(None).models][:3]
-    ['group', 'course', 'determinants']
-    """
-    folder = resources.files("r2star.group") / "models"
-    schema = json.loads((folder / "model.schema.json").read_text(encoding="utf-8"))
-    try:
-        text = (
-            path.read_text(encoding="utf-8")
-            if path
-            else (folder / "default.toml").read_text(encoding="utf-8")
-        )
-        content = tomllib.loads(text)
-    except OSError as error:
-        raise UsageError(
-            "E719", f"the model file can't be read ({error.strerror})", path=path or ""
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError("E719", f"the model file is no TOML: {error}", path=path or "") from None
-    return parse_model_file(content, schema, str(path or "built-in models"))
 
 
 def _strata(inputs: Inputs, visits: Visits, fields: Any, allow_mixed: bool) -> list[tuple[str, Any]]:
