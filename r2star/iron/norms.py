@@ -136,7 +136,7 @@ class NormCurve:
         p = self.parameters
         if self.kind == "saturating":
             return np.asarray(p["limit"] * -np.expm1(-p["rate_per_year"] * age) + p["start"])
-        return np.interp(age, p["ages_years"], p["values"])
+        return np.asarray(np.interp(age, p["ages_years"], p["values"]))
 
     def z(self, outcome: Array, age_years: Array) -> Array:
         """Z = (y − mean)/SD."""
