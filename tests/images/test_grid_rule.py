@@ -260,6 +260,13 @@ def test_canonical_keeps_further_axes(values):
         from_canonical(stack, grid)
 
 
+def test_what_is_no_grid(oblique):
+    for shape, affine in (((2, 3), oblique), ((2, 3, 4, 5), oblique), ((2, 3, 4), oblique[:3])):
+        with pytest.raises(ValueError, match="a grid has 3 axes"):
+            Grid(shape, affine)
+    assert Grid((2, 3, 4), oblique) != (2, 3, 4)
+
+
 def test_corners_and_likeness(oblique):
     grid = Grid(SHAPE, oblique)
     assert grid.corners.shape == (8, 3)

@@ -59,6 +59,7 @@ def test_four_axes_and_nan(tmp_path, values, grid):
     other = nib.load(path)
     assert np.array_equal(np.asarray(other.dataobj), data, equal_nan=True)
     assert int(other.header["sform_code"]) == 4
+    assert np.allclose(other.header.get_zooms(), (*grid.voxel_size_mm, 1.0))
     assert np.array_equal(read_image(path).data, data, equal_nan=True)
 
 
