@@ -100,15 +100,17 @@ def dephasing_factor(
     [0.993, 0.789]
     """
     times = np.asarray(echo_times_s, np.float64)
-    factor = np.ones((*gradient_ut_per_m.shape[:-1], times.size), np.float32)
+    # echoes first in memory: long rows to work on, and the order in which echoes are read
+    factor = np.ones((times.size, *gradient_ut_per_m.shape[:-1]), np.float32)
     for axis, length_mm in enumerate(model.lengths_mm):
         if length_mm > 0:
-            half_angle_per_ut = (np.pi * GAMMA_HZ_PER_UT * length_mm * 1e-3 * times).astype(np.float32)
-            angle = gradient_ut_per_m[..., axis, None].astype(np.float32) * half_angle_per_ut
-            # below 1e-3 sin x / x is 1 to float32, and 0/0 is avoided
-            angle = np.maximum(np.abs(angle), np.float32(1e-3))
-            factor *= np.sin(angle) / angle
-    return np.abs(factor)
+            along = np.abs(np.atleast_1d(gradient_ut_per_m[..., axis])).astype(np.float32)
+            for echo, time in enumerate(times):
+                # below 1e-3 sin x / x is 1 to float32, and 0/0 is avoided
+                angle = along * np.float32(np.pi * GAMMA_HZ_PER_UT * length_mm * 1e-3 * time)
+                np.maximum(angle, np.float32(1e-3), out=angle)
+                factor[echo] *= (np.abs(np.sin(angle)) / angle).reshape(factor.shape[1:])
+    return np.moveaxis(factor, 0, -1)
 
 
 def iterate_dephasing(
@@ -121,7 +123,13 @@ def iterate_dephasing(
 
     ``gradient_ut_per_m`` is (X, Y, Z, 3). Where the gradient is unknown |F| is 1: no correction.
     """
+    used = [axis for axis, length_mm in enumerate(model.lengths_mm) if length_mm > 0]
     for start in range(0, gradient_ut_per_m.shape[2], depth):
-        factor = dephasing_factor(gradient_ut_per_m[:, :, start : start + depth], echo_times_s, model)
-        factor[np.isnan(factor)] = 1.0
-        yield factor
+        slab = gradient_ut_per_m[:, :, start : start + depth]
+        # transposed, slabs of images that lie x fastest in memory are contiguous
+        known = np.isfinite(slab[..., used]).all(axis=-1).T
+        factor = np.ones((len(echo_times_s), *known.shape), np.float32)
+        factor[:, known] = np.moveaxis(
+            dephasing_factor(slab.swapaxes(0, 2)[known], echo_times_s, model), -1, 0
+        )
+        yield factor.T

@@ -99,32 +99,17 @@ def _settle_parts(unwrapped: NDArray[np.float64], inside: NDArray[np.bool_]) -> 
     unwrapped[others] += shift[labels]
 
 
-def mend_stragglers(
-    values: NDArray[np.float32], mask: NDArray[np.bool_], cycle: float, n_rounds: int = 3
-) -> NDArray[np.float32]:
-    """Bring voxels that stand whole cycles apart from the mean of their neighbours back, by whole cycles.
-
-    Path-following leaves such voxels where the signal is near the noise. A linear field, however steep, is
-    the mean of its neighbours and stays as it is. ``values`` and ``mask`` (X, Y, Z); returns a new array.
-    """
-    mended = np.where(mask, values, 0).astype(np.float32)
-    for _ in range(n_rounds):
-        steps = np.where(mask, np.round((mean_of_neighbours(mended, mask) - mended) / np.float32(cycle)), 0)
-        if not steps.any():
-            break
-        mended += (steps * np.float32(cycle)).astype(np.float32)
-    return np.where(mask, mended, np.float32(np.nan))
-
-
 def mean_of_neighbours(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Mean of the up to 26 neighbours inside the mask, the own value where there is none; (X, Y, Z) all."""
     from scipy.ndimage import uniform_filter
 
     share = np.float32(1 / 3**mask.ndim)
     own = np.where(mask, values, 0).astype(np.float32)
-    n_others = uniform_filter(mask.astype(np.float32), size=3, mode="constant") - share * mask
-    others = uniform_filter(own, size=3, mode="constant") - share * own
-    return np.divide(others, n_others, out=own.copy(), where=n_others > 0.5 * share)
+    n_others = uniform_filter(mask.astype(np.float32), size=3, mode="constant")
+    n_others -= share * mask
+    others = uniform_filter(own, size=3, mode="constant")
+    others -= share * own
+    return np.divide(others, n_others, out=own, where=n_others > 0.5 * share)
 
 
 def unwrap_in_time(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +31,7 @@ from r2star.field import (
     recognise_phase_unit,
 )
 from r2star.field import estimate_b0 as estimate_b0_of_arrays
-from r2star.images import Grid, read_image, write_image
+from r2star.images import Grid, read_image, read_images, write_image
 
 #: A field known in less than this share of the brain is told.
 _LEAST_SHARE = 0.95
@@ -77,6 +79,7 @@ def estimate_b0(
     *,
     sidecar: dict[str, Any] | None = None,
     assume_orientation: bool = False,
+    n_threads: int = 1,
 ) -> FieldMaps:
     """B0 in Hz from the phase of the echoes, and its gradient in µT/m.
 
@@ -98,9 +101,10 @@ def estimate_b0(
         found = f"{len(phase)} phase and {len(magnitude)} magnitude images for {len(times)} echo times"
         raise InputError("E364", found, "one of each an echo is needed", path=phase[0] if phase else "")
     pairs = [(phase[echo], magnitude[echo]) for echo in order]
-    echoes = _Echoes(pairs, mask, grid, known.get("Units"), assume_orientation)
+    how = {"assume_orientation": assume_orientation, "n_threads": n_threads}
+    echoes = _Echoes(pairs, mask, known.get("Units"), **how)
     b0 = estimate_b0_of_arrays(echoes.signal, mask, times)
-    gradient = fit_gradient(b0.b0_hz, grid.voxel_size_mm, b0.b0_se_hz)
+    gradient = fit_gradient(b0.b0_hz, grid.voxel_size_mm)
     model = dephasing_of(known, grid)
     facts = _facts(echoes.unit, b0, model, mask, times)
     maps: dict[str, tuple[str, NDArray[np.float32]]] = {
@@ -109,7 +113,7 @@ def estimate_b0(
         "desc-gradient_fieldmap": ("gradient", gradient.ut_per_m),
         "magnitude": ("magnitude", echoes.mean_magnitude),
     }
-    files = list(_write_maps(out_dir, maps, grid, facts))
+    files = _write_maps(out_dir, maps, grid, facts, n_threads)
     told = write_json(out_dir / "field_facts.json", facts)
     return FieldMaps(
         files[0], files[2], files[4], told, tuple(files), tuple(_notices(b0, model, mask, phase))
@@ -200,45 +204,49 @@ class _Echoes:
     """Complex signal (E, N) of the mask's voxels, first echo first, in one decided unit of phase."""
 
     def __init__(
-        self,
-        pairs: Sequence[tuple[Path, Path]],
-        mask: NDArray[np.bool_],
-        grid: Grid,
-        declared: object,
-        assume_orientation: bool,
+        self, pairs: Sequence[tuple[Path, Path]], mask: NDArray[np.bool_], declared: object, **how: Any
     ) -> None:
-        self.signal = np.empty((len(pairs), int(mask.sum())), np.complex64)
+        self.signal = np.empty((len(pairs), int(np.count_nonzero(mask))), np.complex64)
         self.mean_magnitude = np.zeros(mask.shape, np.float32)
         ranges = []
-        for echo, (phase, magnitude) in enumerate(pairs):
-            stored = self._read(phase, grid, assume_orientation)
-            try:
+        for packed, paths in zip(self.signal, pairs):
+            stored, size = _read_pair(paths, mask.shape, **how)
+            with _naming(paths[0]):
                 ranges.append(measure_phase_range(stored))
-            except InputError as error:
-                error.path = str(phase)
-                raise
-            self.signal[echo].real = stored[mask]
-            size = self._read(magnitude, grid, assume_orientation)
-            self.signal[echo].imag = np.where(size > 0, size, 0)[mask]
+            # the unit is known after the last echo: until then phase lies in the real part
+            packed.real = stored[mask]
+            packed.imag = size[mask]
             self.mean_magnitude += np.nan_to_num(size) / np.float32(len(pairs))
-        try:
-            self.unit: PhaseUnit = recognise_phase_unit(
-                ranges, declared if isinstance(declared, str) else None
-            )
-        except InputError as error:
-            error.path = str(pairs[0][0])
-            raise
-        for one in self.signal:
-            one[:] = one.imag * np.exp(np.complex64(1j) * self.unit.to_radians(one.real))
+        with _naming(pairs[0][0]):
+            self.unit = recognise_phase_unit(ranges, declared if isinstance(declared, str) else None)
+        for packed in self.signal:
+            phase, size = self.unit.to_radians(packed.real), np.maximum(packed.imag, 0)
+            packed.real = size * np.cos(phase)
+            packed.imag = size * np.sin(phase)
 
-    @staticmethod
-    def _read(path: Path, grid: Grid, assume_orientation: bool) -> NDArray[np.float32]:
-        image = read_image(path, assume_orientation=assume_orientation)
-        if image.data.shape != grid.shape:
-            own, masks = ("×".join(map(str, shape)) for shape in (image.data.shape, grid.shape))
+
+def _read_pair(
+    paths: tuple[Path, Path], shape: tuple[int, ...], **how: Any
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Phase and magnitude of one echo."""
+    images = read_images(paths, **how)
+    for path, image in zip(paths, images):
+        if image.data.shape != shape:
+            own, masks = ("×".join(map(str, one)) for one in (image.data.shape, shape))
             found = f"the image has shape {own}, the brain mask {masks}"
             raise InputError("E365", found, "one shape", "export the series again", path=path)
-        return image.data.astype(np.float32, copy=False)
+    phase, magnitude = (image.data.astype(np.float32, copy=False) for image in images)
+    return phase, magnitude
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the file's name to an error of a kernel, which knows none."""
+    try:
+        yield
+    except InputError as error:
+        error.path = str(path)
+        raise
 
 
 def _facts(
@@ -260,19 +268,26 @@ def _facts(
 
 
 def _write_maps(
-    out_dir: Path, maps: Mapping[str, tuple[str, NDArray[np.float32]]], grid: Grid, facts: Mapping[str, Any]
-) -> Iterator[Path]:
+    out_dir: Path,
+    maps: Mapping[str, tuple[str, NDArray[np.float32]]],
+    grid: Grid,
+    facts: Mapping[str, Any],
+    n_threads: int,
+) -> list[Path]:
     """Each map and, after it, its sidecar."""
-    for name, (kind, values) in maps.items():
-        extra: dict[str, Any] = {"EchoTime": facts["EchoTime"]}
-        if kind == "b0":
-            extra = dict(facts)
+
+    def write(name: str) -> tuple[Path, Path]:
+        kind, values = maps[name]
+        extra: dict[str, Any] = dict(facts) if kind == "b0" else {"EchoTime": facts["EchoTime"]}
         if kind == "gradient":
             extra |= {"Units": "uT/m", "Axes": ["i", "j", "k"], "Dephasing": facts["Dephasing"]}
         fitted = {"algorithm": _ALGORITHM, "reference": _REFERENCE} if kind != "magnitude" else {}
-        yield write_image(out_dir / f"{name}.nii.gz", values, grid)
+        image = write_image(out_dir / f"{name}.nii.gz", values, grid)
         content = image_sidecar(kind, skull_stripped=kind != "magnitude", **fitted, extra=extra)
-        yield write_json(out_dir / f"{name}.json", content)
+        return image, write_json(out_dir / f"{name}.json", content)
+
+    with ThreadPoolExecutor(max(1, n_threads)) as pool:
+        return [path for pair in pool.map(write, maps) for path in pair]
 
 
 def _notices(
