@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ Array = NDArray[Any]
 
 #: Intensities of the MNI152NLin2009cAsym T1w template (0–99) that are read as one tissue alone.
 CSF_T1W, GREY_T1W, WHITE_T1W = 28.0, 64.0, 83.0
+_AIR_T1W = 12.0
+_REACH_MM = 14.0
 
 #: S0 relative to white matter, and R2* in 1/s. White matter: frontal, Gelman 1999
 #: (doi:10.1148/radiology.210.3.r99fe41759), 21.9/s, less the denser rest; the others are chosen.
@@ -53,6 +56,16 @@ class Template:
     labels: Array
     affine: Array
     regions: tuple[tuple[str, str, tuple[int, ...]], ...]
+
+    @cached_property
+    def near_head(self) -> Array:
+        """Bool (X, Y, Z): within 14 mm of flesh, farther than a person's warp moves it."""
+        from scipy import ndimage
+
+        reach = round(_REACH_MM / abs(float(self.affine[0, 0])))
+        near = ndimage.maximum_filter(self.t1w > _AIR_T1W, 2 * reach + 1)
+        near[-1, -1, -1] = False  # stands for all that is outside
+        return np.asarray(near)
 
 
 @dataclass(frozen=True)
@@ -122,7 +135,7 @@ def paint_tissue(template: Template, field_strength_tesla: float = 3.0) -> Tissu
     )
     outside = ~template.brain_mask & ~around
     # below 12 the template holds air and bone; it reaches full scalp at 62
-    flesh = np.clip((t1w[outside] - 12) / 50, 0, 1) ** 1.5
+    flesh = np.clip((t1w[outside] - _AIR_T1W) / 50, 0, 1) ** 1.5
     s0[outside] = np.float32(S0["scalp"]) * flesh
     r2star[outside] = rate["scalp"]
     s0[around] = S0["csf"] * 0.8
@@ -132,10 +145,12 @@ def paint_tissue(template: Template, field_strength_tesla: float = 3.0) -> Tissu
 
 def paint_regions(tissue: Tissue, template: Template, r2star_per_s: Sequence[float]) -> Tissue:
     """Paint the nuclei over the tissue: one R2* for each of ``template.regions``, and deep grey matter's S0."""
-    s0, r2star = tissue.s0.copy(), tissue.r2star_per_s.copy()
+    by_label = np.full(int(template.labels.max()) + 1, np.nan, np.float32)
     for (_, _, indices), value in zip(template.regions, r2star_per_s, strict=True):
-        inside = np.isin(template.labels, indices)
-        s0[inside], r2star[inside] = S0["deep_grey"], value
+        by_label[list(indices)] = value
+    s0, r2star = tissue.s0.copy(), tissue.r2star_per_s.copy()
+    inside = np.isfinite(by_label)[template.labels]
+    s0[inside], r2star[inside] = S0["deep_grey"], by_label[template.labels[inside]]
     return Tissue(s0, r2star)
 
 

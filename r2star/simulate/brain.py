@@ -24,7 +24,7 @@ from r2star.simulate.anatomy import (
 from r2star.simulate.cohort import REGIONS
 from r2star.simulate.decay import rician
 from r2star.simulate.field import GAMMA_HZ_PER_TESLA, FieldMap, macroscopic_field
-from r2star.simulate.scan import Head, Scan, scan_echoes, scan_t1w, template_positions
+from r2star.simulate.scan import Head, Scan, label_volumes, scan_echoes, scan_t1w, template_positions
 from r2star.simulate.warp import draw_pose, draw_size, draw_warp, rigid
 
 Array = NDArray[Any]
@@ -82,6 +82,7 @@ class Session:
     truth: Scan
     b0_hz: Array
     r2star_by_region: tuple[float, ...]
+    volume_mm3: Array  # by label number
     jacobian_range: tuple[float, float]
 
 
@@ -172,6 +173,7 @@ def simulate_session(stage: Stage, person: Person, plan: BrainPlan, session: int
         truth=replace(scan, signal=scan.signal[:0]),
         b0_hz=b0_hz,
         r2star_by_region=rates,
+        volume_mm3=label_volumes(head, to_template),
         jacobian_range=(head.warp.jacobian_min, head.warp.jacobian_max),
     )
 

@@ -18,7 +18,7 @@ _LARGEST_STEP_MM = 0.75  # between the points at which a voxel's signal is summe
 _LARGEST_STEP_IN_LARGE_MM = 1.0
 _LARGE_VOXEL_MM3 = 8.0
 _SLAB_VOXELS = 300_000
-_REACH_MM = 14  # farther than a warp moves any point
+_N_INVERSION_STEPS = 8  # y = t − u(y), a contraction while the Jacobian stays positive
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,13 @@ class Head:
 class Scan:
     """A head on a voxel grid, without noise: signal (E, X, Y, Z), and at the voxel centres what is true there.
 
-    ``labels`` whole numbers; ``r2star_per_s`` NaN outside the brain; ``volume_mm3`` by label number, counted at
-    the points within voxels.
+    ``labels`` whole numbers; ``r2star_per_s`` (1/s) NaN outside the brain.
     """
 
     signal: Array
     labels: Array
     r2star_per_s: Array
     brain_mask: Array
-    volume_mm3: Array
 
 
 def scan_echoes(
@@ -72,34 +70,53 @@ def scan_echoes(
     labels = np.zeros(signal.shape[0], labels_by_voxel.dtype)
     r2star = np.full(labels.shape, np.nan, np.float32)
     brain = np.zeros(labels.shape, bool)
-    counts = np.zeros(int(labels_by_voxel.max()) + 1)
     offsets = _points_in_voxel(affine)
     to_index = np.linalg.inv(head.template.affine)
-    shifts = to_index[:3, :3] @ world_to_template[:3, :3] @ affine[:3, :3] @ offsets
-    for flat, index in _centres(head, shape, affine, world_to_template):
+    steps_mm = (world_to_template[:3, :3] @ affine[:3, :3] @ offsets).astype(np.float32)
+    for flat, position in _centres(head, shape, affine, world_to_template):
+        index = _apply(to_index, head.warp(position))
+        stretch = head.warp.gradient(position)
         centre = _voxel_of(index, head.template.labels.shape)
         labels[flat] = labels_by_voxel[centre]
         brain[flat] = head.template.brain_mask.reshape(-1)[centre]
         r2star[flat] = head.tissue.r2star_per_s.reshape(-1)[centre]
         total = np.zeros((flat.size, n_echoes), np.float32)
-        for shift in shifts.T.astype(np.float32):
-            point = _voxel_of(index + shift[:, None], head.template.labels.shape)
-            total += decays[point]
-            counts += np.bincount(labels_by_voxel[point], minlength=counts.size)
+        for step in steps_mm.T:
+            moved = step[:, None] + sum(stretch[:, axis] * step[axis] for axis in range(3))
+            total += decays[_voxel_of(index + _turn(to_index, moved), head.template.labels.shape)]
         signal[flat] = total / np.float32(offsets.shape[1])
     r2star[~brain] = np.nan
-    voxel_mm3 = abs(np.linalg.det(affine[:3, :3])) / offsets.shape[1]
     return Scan(
-        np.ascontiguousarray(signal.T).reshape(n_echoes, *shape), labels.reshape(shape), r2star.reshape(shape),
-        brain.reshape(shape), counts * voxel_mm3,
-    )  # fmt: skip
+        signal=np.ascontiguousarray(signal.T).reshape(n_echoes, *shape),
+        labels=labels.reshape(shape),
+        r2star_per_s=r2star.reshape(shape),
+        brain_mask=brain.reshape(shape),
+    )
+
+
+def label_volumes(head: Head, world_to_template: Array) -> Array:
+    """Volume (mm³) of each label in the person, by label number: Σ 1 / det of the mapping to the template.
+
+    Summed over the template's voxels of the label, so that it does not depend on any voxel grid of the scanner.
+    """
+    labels = head.template.labels
+    where = np.argwhere(labels > 0)
+    target = _apply(head.template.affine, where.T)
+    before = target
+    for _ in range(_N_INVERSION_STEPS):
+        before = target - (head.warp(before) - before)
+    gradient = np.moveaxis(head.warp.gradient(before), -1, 0)
+    jacobian = np.linalg.det(np.eye(3) + gradient) * np.linalg.det(world_to_template[:3, :3])
+    voxel_mm3 = abs(np.linalg.det(head.template.affine[:3, :3]))
+    return np.bincount(labels[tuple(where.T)], voxel_mm3 / np.abs(jacobian))
 
 
 def scan_t1w(head: Head, shape: Sequence[int], affine: Array, world_to_template: Array) -> Array:
     """T1-weighted intensity at the voxel centres, on the template's scale (0–99), (X, Y, Z) float32."""
     image = np.zeros(tuple(shape), np.float32)
-    for flat, index in _centres(head, image.shape, affine, world_to_template):
-        image.reshape(-1)[flat] = _linear(head.template.t1w, index)
+    to_index = np.linalg.inv(head.template.affine)
+    for flat, position in _centres(head, image.shape, affine, world_to_template):
+        image.reshape(-1)[flat] = _linear(head.template.t1w, _apply(to_index, head.warp(position)))
     return image
 
 
@@ -119,8 +136,8 @@ def template_positions(
 def _centres(
     head: Head, shape: Sequence[int], affine: Array, world_to_template: Array
 ) -> Iterator[tuple[Array, Array]]:
-    """Flat numbers of the voxels near the head and their template indices (3, N), slab by slab."""
-    near = _near_head(head.template).reshape(-1)
+    """Flat numbers of the voxels near the head and where they are before the warp (3, N), slab by slab."""
+    near = head.template.near_head.reshape(-1)
     to_index = np.linalg.inv(head.template.affine)
     matrix = world_to_template @ affine
     per_slice = int(np.prod(shape[1:]))
@@ -131,17 +148,13 @@ def _centres(
         position = _apply(matrix, ijk)
         kept = np.flatnonzero(near[_voxel_of(_apply(to_index, position), head.template.labels.shape)])
         if kept.size:
-            yield kept + start * per_slice, _apply(to_index, head.warp(position[:, kept]))
+            yield kept + start * per_slice, position[:, kept]
 
 
-def _near_head(template: Template) -> Array:
-    """Within reach of the head: where the template has flesh, grown by what a warp can move."""
-    from scipy import ndimage
-
-    reach = round(_REACH_MM / abs(float(template.affine[0, 0])))
-    near = ndimage.maximum_filter(template.t1w > 12, 2 * reach + 1)
-    near[-1, -1, -1] = False  # stands for all that is outside
-    return np.asarray(near)
+def _turn(matrix: Array, vectors: Array) -> Array:
+    """Linear part of an affine map, of vectors (3, N)."""
+    x, y, z = vectors
+    return np.stack([row[0] * x + row[1] * y + row[2] * z for row in matrix[:3].astype(np.float32)])
 
 
 def _decay_by_voxel(tissue: Tissue, echo_times_s: Sequence[float]) -> Array:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,17 @@ class Warp:
             self.spacing_mm
         )
         return positions_mm + sample(self.displacement_mm, index)
+
+    def gradient(self, positions_mm: Array) -> Array:
+        """∂u_i/∂x_j at positions (3, N), (3, 3, N); that of the nearest grid point, as u is smooth."""
+        index = np.rint((positions_mm - self.origin_mm[:, None]) / self.spacing_mm).astype(np.int32)
+        limits = np.array(self.displacement_mm.shape[1:], np.int32)[:, None] - 1
+        x, y, z = np.clip(index, 0, limits)
+        return np.asarray(self._gradient[:, :, x, y, z])
+
+    @cached_property
+    def _gradient(self) -> Array:
+        return displacement_gradient(self.displacement_mm, self.spacing_mm)
 
 
 def draw_warp(
@@ -92,9 +104,14 @@ def jacobian_determinant(displacement_mm: Array, spacing_mm: float) -> Array:
     >>> float(jacobian_determinant(stretch, 1.0).mean())
     1.5
     """
-    gradient = np.array([np.gradient(component, spacing_mm) for component in displacement_mm])
+    gradient = displacement_gradient(displacement_mm, spacing_mm)
     matrix = np.moveaxis(gradient, (0, 1), (-2, -1)) + np.eye(3)
     return np.asarray(np.linalg.det(matrix))
+
+
+def displacement_gradient(displacement_mm: Array, spacing_mm: float) -> Array:
+    """∂u_i/∂x_j on the grid by central differences; (3, X, Y, Z) → (3, 3, X, Y, Z)."""
+    return np.array([np.gradient(component, spacing_mm) for component in displacement_mm])
 
 
 def _smooth_field(rng: np.random.Generator, shape: Sequence[int], rms_mm: float, sigma: float) -> Array:

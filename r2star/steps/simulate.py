@@ -46,7 +46,7 @@ _TRUTH_DESCRIPTIONS: Mapping[str, Any] = {
     "hemisphere": {"Description": "L or R"},
     "index": {"Description": "Label numbers in seg-truth_dseg, joined by +"},
     "r2star_per_s": {"Description": "Planted R2*, the same in the whole region", "Units": "1/s"},
-    "volume_mm3": {"Description": "Volume of the region, counted at points within voxels", "Units": "mm^3"},
+    "volume_mm3": {"Description": "Volume of the region in the person", "Units": "mm^3"},
     "n_voxels": {"Description": "MEGRE voxels whose centre lies in the region"},
 }
 _PARTICIPANT_DESCRIPTIONS: Mapping[str, Any] = {
@@ -187,13 +187,13 @@ def _write_truth(truth_dir: Path, name: _Name, session: Session) -> None:
 
 def _truth_rows(person: Person, session: Session, label: str | None, atlas: Atlas) -> list[tuple[Any, ...]]:
     """One row for each region and hemisphere."""
-    n_voxels = np.bincount(session.truth.labels.ravel(), minlength=session.truth.volume_mm3.size)
+    n_voxels = np.bincount(session.truth.labels.ravel(), minlength=session.volume_mm3.size)
     group = "patient" if person.patient else "control"
     return [
         (
             f"sub-{person.label}", f"ses-{label}" if label else "n/a", group, round(session.age_years, 2), atlas.name,
             region.name, region.hemisphere, "+".join(map(str, region.indices)), round(rate, 4),
-            round(float(session.truth.volume_mm3[list(region.indices)].sum()), 2),
+            round(float(session.volume_mm3[list(region.indices)].sum()), 2),
             int(n_voxels[list(region.indices)].sum()),
         )
         for region, rate in zip(atlas.regions, session.r2star_by_region, strict=True)
