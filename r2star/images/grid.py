@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import permutations, product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,7 @@ class Image:
     disk (of the compressed bytes for .nii.gz), empty where the image was not read from a file.
     """
 
-    data: NDArray[np.generic]
+    data: NDArray[Any]
     grid: Grid
     notices: tuple[Notice, ...] = ()
     sha256: str = ""
@@ -121,7 +122,7 @@ def closest_axes(affine: NDArray[np.float64]) -> tuple[tuple[int, ...], tuple[bo
     return best, tuple(bool(cosines[world, i] < 0) for i, world in enumerate(best))
 
 
-def to_canonical(data: NDArray[np.generic], grid: Grid) -> tuple[NDArray[np.generic], Grid]:
+def to_canonical(data: NDArray[Any], grid: Grid) -> tuple[NDArray[Any], Grid]:
     """Flip and permute (X, Y, Z, ...) to the storage order closest to RAS+: no value and no position changes.
 
     Returns a view of ``data`` and the grid that belongs to it.
@@ -138,7 +139,7 @@ def to_canonical(data: NDArray[np.generic], grid: Grid) -> tuple[NDArray[np.gene
     return flipped.transpose(*order, *range(3, data.ndim)), grid.canonical()
 
 
-def from_canonical(data: NDArray[np.generic], grid: Grid) -> NDArray[np.generic]:
+def from_canonical(data: NDArray[Any], grid: Grid) -> NDArray[Any]:
     """Undo `to_canonical`: bring values in canonical order back to the storage order of ``grid`` (a view)."""
     _check_shape(data, grid.canonical())
     axes, flips = closest_axes(grid.affine)
@@ -146,6 +147,6 @@ def from_canonical(data: NDArray[np.generic], grid: Grid) -> NDArray[np.generic]
     return turned[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
 
 
-def _check_shape(data: NDArray[np.generic], grid: Grid) -> None:
+def _check_shape(data: NDArray[Any], grid: Grid) -> None:
     if data.shape[:3] != grid.shape:
         raise ValueError(f"values of shape {data.shape} do not lie on a grid of shape {grid.shape}")
