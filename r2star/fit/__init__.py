@@ -14,12 +14,33 @@ from r2star.fit.status import Status
 
 if TYPE_CHECKING:
     from r2star.fit.decay import Decay, fit_decay
+    from r2star.fit.denoise import denoise_mppca
+    from r2star.fit.estatics import Estatics, fit_estatics
+    from r2star.fit.moments import first_moment
+    from r2star.fit.noise import NoiseEstimate, estimate_noise_sigma
 
-__all__ = ["METHODS", "Decay", "Status", "fit_decay"]
+__all__ = [
+    "METHODS",
+    "Decay",
+    "Estatics",
+    "NoiseEstimate",
+    "Status",
+    "denoise_mppca",
+    "estimate_noise_sigma",
+    "first_moment",
+    "fit_decay",
+    "fit_estatics",
+]
 
 _HOME = {
-    "Decay": "r2star.fit.decay",
-    "fit_decay": "r2star.fit.decay",
+    "Decay": "decay",
+    "Estatics": "estatics",
+    "NoiseEstimate": "noise",
+    "denoise_mppca": "denoise",
+    "estimate_noise_sigma": "noise",
+    "first_moment": "moments",
+    "fit_decay": "decay",
+    "fit_estatics": "estatics",
 }
 
 
@@ -27,4 +48,4 @@ def __getattr__(name: str) -> Any:
     """Import the part that holds ``name`` when it is first used."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

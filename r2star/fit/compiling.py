@@ -68,6 +68,7 @@ def kernel_cache() -> Path | None:
     warmed = _candidates()[0] / name
     if warmed.is_dir():
         shutil.copytree(warmed, private, dirs_exist_ok=True)
+        private.chmod(0o700)
     return private
 
 

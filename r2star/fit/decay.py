@@ -125,16 +125,16 @@ def fit_decay(
     (25.0, 800.0, 'ok')
     """
     chosen = _find_method(method, dephasing, n_coils)
-    values = _as_real(signal, "signal")
-    order, design = _order_echoes(values, echo_times_s, chosen)
+    values = as_real(signal, "signal")
+    order, design = _order_echoes(check_echo_times(values, echo_times_s), chosen)
     shape = values.shape[:-1]
     factors = (
-        None if dephasing is None else _broadcast(_as_real(dephasing, "dephasing"), values.shape, "dephasing")
+        None if dephasing is None else broadcast(as_real(dephasing, "dephasing"), values.shape, "dephasing")
     )
-    sigma = _broadcast(
-        _as_real(0.0 if noise_sigma is None else noise_sigma, "noise_sigma"), shape, "noise_sigma"
+    sigma = broadcast(
+        as_real(0.0 if noise_sigma is None else noise_sigma, "noise_sigma"), shape, "noise_sigma"
     )
-    where = None if mask is None else _broadcast(np.asarray(mask).astype(bool, copy=False), shape, "mask")
+    where = None if mask is None else broadcast(np.asarray(mask).astype(bool, copy=False), shape, "mask")
     rules = Rules(
         lowest_echo=0.0 if chosen.takes_logarithm else -1.0,
         drop_sigmas=drop_below_sigmas,
@@ -167,7 +167,7 @@ def fit_decay(
             status=flat(decay.status),
             standard_errors=standard_errors,
         )
-        run_job(job, _n_threads(n_threads))
+        run_job(job, count_threads(n_threads))
     return decay
 
 
@@ -182,7 +182,8 @@ def _find_method(name: str, dephasing: ArrayLike | None, n_coils: int) -> Method
     return METHODS[name]
 
 
-def _n_threads(wanted: int | None) -> int:
+def count_threads(wanted: int | None) -> int:
+    """The number of threads wanted, or all that this process may use."""
     if wanted is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if wanted < 1:
@@ -190,7 +191,7 @@ def _n_threads(wanted: int | None) -> int:
     return wanted
 
 
-def _as_real(array: ArrayLike, name: str) -> NDArray[Any]:
+def as_real(array: ArrayLike, name: str) -> NDArray[Any]:
     """The array in a type that kernels read, without a copy where that can be."""
     values = np.asarray(array)
     if values.dtype.kind not in "fiub":
@@ -201,22 +202,26 @@ def _as_real(array: ArrayLike, name: str) -> NDArray[Any]:
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def _broadcast(array: NDArray[Any], shape: tuple[int, ...], name: str) -> NDArray[Any]:
+def broadcast(array: NDArray[Any], shape: tuple[int, ...], name: str) -> NDArray[Any]:
+    """The array seen in another shape; an InputError where it does not fit."""
     try:
         return np.broadcast_to(array, shape)
     except ValueError:
         raise InputError("E331", f"{name} of shape {array.shape}", f"a shape that fits {shape}") from None
 
 
-def _order_echoes(
-    signal: NDArray[Any], echo_times_s: ArrayLike, method: Method
-) -> tuple[NDArray[np.int64], Design]:
+def check_echo_times(signal: NDArray[Any], echo_times_s: ArrayLike) -> NDArray[np.float64]:
+    """The echo times as numbers, one for each entry of the signal's last axis."""
     times = np.atleast_1d(np.asarray(echo_times_s, np.float64))
     if signal.ndim == 0 or times.ndim != 1 or signal.shape[-1] != times.size:
         found = f"a signal of shape {signal.shape} and {times.size} echo times"
         raise InputError("E332", found, "one time for each entry of the last axis")
     if not (np.isfinite(times).all() and (times >= 0).all()):
         raise InputError("E333", f"echo times {times.tolist()} s", "finite ones, none below zero")
+    return times
+
+
+def _order_echoes(times: NDArray[np.float64], method: Method) -> tuple[NDArray[np.int64], Design]:
     order = np.argsort(times, kind="stable")
     steps = np.diff(times[order])
     if not (steps > 0).any():

@@ -1,0 +1,177 @@
+"""The parts beneath the estimators: elementary functions, moments, noise, import cost, the cache of kernels."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.special import ive
+from scipy.stats import chi
+
+from r2star.fit import Status, compiling, estimate_noise_sigma, first_moment, fit_decay
+from r2star.fit.elementary import fast_exp, fast_log
+from r2star.fit.moments import moment_slope
+
+
+def test_exp_and_log_are_right_to_the_last_bits() -> None:
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.uniform(-700, 700, 3000), rng.normal(0, 1, 3000), [0.0, 1e-300, -1e-20]])
+    np.testing.assert_allclose([fast_exp(v) for v in x], np.exp(x), rtol=1e-15)
+    y = np.exp(np.concatenate([rng.uniform(-650, 650, 3000), rng.normal(0, 0.2, 3000)]))
+    np.testing.assert_allclose([fast_log(v) for v in y], np.log(y), rtol=5e-16, atol=1e-18)
+    assert fast_exp(0.0) == 1.0
+    assert fast_log(1.0) == 0.0
+
+
+@pytest.mark.parametrize("n_coils", [1, 4, 16])
+@pytest.mark.parametrize("signal", [0.0, 0.4, 2.0, 9.0])
+def test_first_moment_is_the_integral_of_the_distribution(n_coils: int, signal: float) -> None:
+    def density(m: float) -> float:
+        if signal == 0:
+            return float(chi(2 * n_coils).pdf(m))
+        bell = np.exp(-((m - signal) ** 2) / 2) * ive(n_coils - 1, m * signal)
+        return float(signal * (m / signal) ** n_coils * bell)
+
+    reach = np.sqrt(signal**2 + 2 * n_coils) + 15
+    integral = quad(lambda m: m * density(m), 0, reach, limit=200, epsabs=1e-12)[0]
+    assert first_moment(signal, n_coils) == pytest.approx(integral, rel=1e-9)
+
+
+@pytest.mark.parametrize("n_coils", [1, 2, 32])
+def test_slope_of_the_moment_is_its_derivative(n_coils: int) -> None:
+    s = np.array([0.1, 1.0, 7.0, 39.0 * np.sqrt(n_coils)])
+    numeric = (first_moment(s + 1e-5, n_coils) - first_moment(s - 1e-5, n_coils)) / 2e-5
+    np.testing.assert_allclose(moment_slope(s, n_coils), numeric, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_coils", [1, 4])
+def test_rician_is_the_least_squares_fit_of_the_first_moment(n_coils: int) -> None:
+    from scipy.optimize import least_squares
+
+    rng = np.random.default_rng(2)
+    times, sigma = np.arange(1, 9) * 0.004, 20.0
+    clean = 500 * np.exp(-70 * times)
+    noise = rng.normal(0, sigma, (15, 8, 2 * n_coils))
+    noise[..., 0] += clean
+    signal = np.linalg.norm(noise, axis=-1)
+    decay = fit_decay(signal, times, "rician", noise_sigma=sigma, n_coils=n_coils)
+    for i in np.flatnonzero(decay.has_value):
+        fit = least_squares(
+            lambda p, y=signal[i]: (
+                sigma * first_moment(500 * p[0] * np.exp(-100 * p[1] * times) / sigma, n_coils) - y
+            ),
+            (1.0, 0.7),
+            method="lm",
+            xtol=1e-14,
+            ftol=1e-14,
+        )
+        assert decay.r2star_per_s[i] == pytest.approx(100 * fit.x[1], rel=1e-6)
+        assert decay.s0[i] == pytest.approx(500 * fit.x[0], rel=1e-6)
+    assert decay.has_value.mean() > 0.9
+
+
+@pytest.mark.parametrize("r2star", [10.0, 40.0, 80.0])
+def test_rician_has_no_bias_and_honest_errors(r2star: float) -> None:
+    n, sigma, times = 60_000, 50.0, np.linspace(0.003, 0.036, 12)
+    rng = np.random.default_rng(int(r2star))
+    signal = np.hypot(
+        1000 * np.exp(-r2star * times) + rng.normal(0, sigma, (n, 12)), rng.normal(0, sigma, (n, 12))
+    )
+    decay = fit_decay(signal, times, "rician", noise_sigma=sigma)
+    assert abs(np.median(decay.r2star_per_s) - r2star) < 0.1
+    assert np.sqrt(np.mean(decay.r2star_se_per_s**2)) == pytest.approx(decay.r2star_per_s.std(), rel=0.05)
+    plain = fit_decay(signal, times, "nonlinear")
+    assert np.median(plain.r2star_per_s) - r2star < -0.2 or r2star < 80
+
+
+@pytest.mark.parametrize("method", ["loglinear", "weighted", "arlo"])
+def test_reported_errors_are_the_observed_spread(method: str) -> None:
+    n, times = 60_000, np.arange(1, 9) * 0.004
+    rng = np.random.default_rng(4)
+    signal = 1000 * np.exp(-35 * times) + rng.normal(0, 12, (n, 8))
+    decay = fit_decay(signal, times, method)
+    assert np.sqrt(np.mean(decay.r2star_se_per_s**2)) == pytest.approx(decay.r2star_per_s.std(), rel=0.05)
+    assert np.sqrt(np.mean(decay.s0_se**2)) == pytest.approx(decay.s0.std(), rel=0.05)
+    assert np.sqrt(np.mean(decay.residual**2)) == pytest.approx(12.0, rel=0.02)
+
+
+def head(sigma: float, n_echoes: int, n_coils: int = 1, seed: int = 0) -> np.ndarray:
+    """A ball of tissue in air, (30, 30, 30, E)."""
+    rng = np.random.default_rng(seed)
+    grid = np.mgrid[-15:15, -15:15, -15:15] + 0.5
+    inside = np.sum(grid**2, axis=0) < 100
+    times = np.arange(1, n_echoes + 1) * 0.004
+    clean = np.where(inside, rng.uniform(300, 900, inside.shape), 0)[..., None] * np.exp(-30 * times)
+    noise = rng.normal(0, sigma, (*clean.shape, 2 * n_coils))
+    noise[..., 0] += clean
+    return np.linalg.norm(noise, axis=-1)
+
+
+@pytest.mark.parametrize(("n_echoes", "n_coils"), [(2, 1), (6, 1), (6, 4)])
+def test_noise_is_read_from_the_background(n_echoes: int, n_coils: int) -> None:
+    image = head(13.0, n_echoes, n_coils)
+    times = np.arange(1, n_echoes + 1) * 0.004
+    for scale in (1.0, 1e-6):
+        estimate = estimate_noise_sigma(image * scale, times, n_coils=n_coils)
+        assert estimate.source == "background"
+        assert estimate.sigma == pytest.approx(13.0 * scale, rel=0.01)
+        assert estimate.n_voxels > 20_000
+
+
+def test_a_zeroed_background_tells_nothing_and_residuals_do() -> None:
+    image = head(13.0, 6)
+    times = np.arange(1, 7) * 0.004
+    tissue = image[..., 0] > 150
+    zeroed = np.where(tissue[..., None], image, 0)
+    estimate = estimate_noise_sigma(zeroed, times)
+    assert estimate.source == "residuals"
+    assert estimate.sigma == pytest.approx(13.0, rel=0.05)
+    half = image.copy()
+    half[:, :10] = 0  # a defaced part
+    assert estimate_noise_sigma(half, times).sigma == pytest.approx(13.0, rel=0.01)
+    nothing = estimate_noise_sigma(zeroed[..., :2], times[:2])
+    assert nothing.source == "none"
+    assert np.isnan(nothing.sigma)
+
+
+def test_status_names_and_meanings_make_a_lookup_table() -> None:
+    assert [code.value for code in Status] == list(range(len(Status)))
+    assert Status.OK == 0
+    assert Status.OK.has_value
+    assert not Status.NO_SIGNAL.has_value
+    assert len({code.label for code in Status}) == len({code.meaning for code in Status}) == len(Status)
+    assert all(code.meaning.endswith(".") and "\t" not in code.meaning for code in Status)
+
+
+def test_the_table_of_methods_costs_no_compiler() -> None:
+    code = (
+        "import sys; from r2star.fit import METHODS, Status; assert 'nonlinear' in METHODS; "
+        "heavy = {'numba', 'numpy', 'scipy'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})
+
+
+def test_kernels_compile_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "_is_writable", lambda _: False)
+    compiling.kernel_cache.cache_clear()
+    try:
+        private = compiling.kernel_cache()
+        assert private is not None
+        assert private.stat().st_mode & 0o077 == 0  # what is cached is executed: nobody else may write there
+
+        def no_folder(**_: str) -> str:
+            raise OSError
+
+        monkeypatch.setattr(compiling.tempfile, "mkdtemp", no_folder)
+        compiling.kernel_cache.cache_clear()
+        assert compiling.kernel_cache() is None
+        assert compiling.kernel(lambda x: x + 1.0)(2.0) == 3.0
+    finally:
+        compiling.kernel_cache.cache_clear()
