@@ -117,8 +117,8 @@ def with_neck(template: Template, n_voxels: int = _NECK_VOXELS) -> Template:
 def draw_person(regions: Sequence[tuple[str, str, tuple[int, ...]]], seed: int, number: int) -> Person:
     """Draw the ``number``-th person (from 0) of a seed; every second one is a patient.
 
-    R2* of a region differs between people by the SD of the cohort simulation, half of it shared, and
-    between hemispheres by 0.4/s.
+    R2* of a region differs between people by the SD of the cohort simulation (0.6 of it shared between regions,
+    0.8 its own, cut at two SD), and between hemispheres by 0.4/s. ``regions`` are those of the template.
     """
     rng = np.random.default_rng([seed, number, 0])
     sex = "female" if rng.random() < 0.6 else "male"
