@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from r2star.bids.find import find_units
+from r2star.bids.selection import read_filters
 from r2star.errors import DatasetError, UsageError
 
 Add = Callable[..., Path]
@@ -278,3 +279,23 @@ def test_filters_choose_files_by_entities(dataset: Path, add_echoes: AddEchoes, 
 def test_filters_with_mistakes_are_refused(dataset: Path, filters: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         find_units(dataset, filters=filters)  # type: ignore[arg-type]
+
+
+def test_a_filter_file_is_read_with_its_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "filter.json"
+    path.write_bytes(b'\xef\xbb\xbf{"megre": {"session": ["1", null]}, "bold": {"task": "rest"}}')
+    assert read_filters(path) == {"megre": {"session": ["1", None]}}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [('{"megre": ', "line 1"), ("[]", "no JSON object"), (None, "can't be")]
+)
+def test_a_filter_file_that_cannot_be_read_is_a_usage_error(
+    tmp_path: Path, text: str | None, words: str
+) -> None:
+    path = tmp_path / "filter.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError, match=words) as caught:
+        read_filters(path)
+    assert (caught.value.exit_code, caught.value.code, caught.value.path) == (2, "E506", str(path))
