@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from r2star.field.gradient import GAMMA_HZ_PER_UT
 
+_CHUNK = 16384
 _BOX = "3D acquisition: box of the voxel; the real loss depends on the filter of k-space"
 
 
@@ -99,18 +100,28 @@ def dephasing_factor(
     >>> [float(f"{one:.3f}") for one in factor]
     [0.993, 0.789]
     """
-    times = np.asarray(echo_times_s, np.float64)
     # echoes first in memory: long rows to work on, and the order in which echoes are read
-    factor = np.ones((times.size, *gradient_ut_per_m.shape[:-1]), np.float32)
-    for axis, length_mm in enumerate(model.lengths_mm):
-        if length_mm > 0:
-            along = np.abs(np.atleast_1d(gradient_ut_per_m[..., axis])).astype(np.float32)
-            for echo, time in enumerate(times):
-                # below 1e-3 sin x / x is 1 to float32, and 0/0 is avoided
-                angle = along * np.float32(np.pi * GAMMA_HZ_PER_UT * length_mm * 1e-3 * time)
-                np.maximum(angle, np.float32(1e-3), out=angle)
-                factor[echo] *= (np.abs(np.sin(angle)) / angle).reshape(factor.shape[1:])
-    return np.moveaxis(factor, 0, -1)
+    along = np.asarray(gradient_ut_per_m, np.float32).reshape(-1, 3).T
+    factor = np.ones((len(echo_times_s), along.shape[1]), np.float32)
+    for start in range(0, factor.shape[1], _CHUNK):
+        part = factor[:, start : start + _CHUNK]
+        for gradient, length_mm in zip(along, model.lengths_mm):
+            if length_mm > 0:
+                _multiply_sinc(part, gradient[start : start + _CHUNK], length_mm, echo_times_s)
+        np.abs(part, out=part)
+    return np.moveaxis(factor.reshape(len(factor), *gradient_ut_per_m.shape[:-1]), 0, -1)
+
+
+def _multiply_sinc(
+    factor: NDArray[np.float32], gradient: NDArray[np.float32], length_mm: float, times: NDArray[Any]
+) -> None:
+    """Multiply the rows of ``factor`` (E, N) by sin x / x of one axis, in place."""
+    angle_per_s = np.abs(gradient) * np.float32(np.pi * GAMMA_HZ_PER_UT * length_mm * 1e-3)
+    angle, sine = np.empty_like(angle_per_s), np.empty_like(angle_per_s)
+    for row, time in zip(factor, times):
+        # below 1e-3 sin x / x is 1 to float32, and 0/0 is avoided
+        np.maximum(np.multiply(angle_per_s, np.float32(time), out=angle), np.float32(1e-3), out=angle)
+        np.multiply(row, np.divide(np.sin(angle, out=sine), angle, out=sine), out=row)
 
 
 def iterate_dephasing(
