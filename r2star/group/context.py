@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from r2star.group.design import DesignRules
 from r2star.group.joint import RegionFit
-from r2star.group.model import ColumnRule, ModelSpec, Test
+from r2star.group.model import ColumnRule, Hypothesis, ModelSpec
 from r2star.group.rows import CohortData, Row, counted
 
 Array = NDArray[Any]
@@ -29,7 +29,7 @@ class Context:
     seed: int = 20140
 
 
-def base_row(context: Context, analysis: str, region: str, test: Test) -> Row:
+def base_row(context: Context, analysis: str, region: str, test: Hypothesis) -> Row:
     """The names of a row of an analysis."""
     contrast = test.contrast.label if test.contrast else ""
     return {
@@ -40,7 +40,7 @@ def base_row(context: Context, analysis: str, region: str, test: Test) -> Row:
     }
 
 
-def weights_of_test(fit: RegionFit, test: Test) -> Array | None:
+def weights_of_test(fit: RegionFit, test: Hypothesis) -> Array | None:
     """Weights on the full design of a single-coefficient test; None where it is a joint one or names nothing."""
     if test.contrast is not None:
         return fit.design.contrast(test.contrast.parts)
@@ -48,7 +48,7 @@ def weights_of_test(fit: RegionFit, test: Test) -> Array | None:
     return np.eye(len(fit.design.names))[columns[0]] if len(columns) == 1 else None
 
 
-def counted_row(context: Context, analysis: str, fit: RegionFit, test: Test) -> Row:
+def counted_row(context: Context, analysis: str, fit: RegionFit, test: Hypothesis) -> Row:
     """The names and the counts of a row that used the same units as the main model."""
     row = base_row(context, analysis, fit.region, test)
     return counted(row, context.data.patient[fit.design.rows], context.data.patient.size)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from r2star.group.design import Design, DesignRules, build_design
 from r2star.group.effects import hedges_g, partial_r, standardised_beta, variance_inflation
 from r2star.group.formula import Formula
-from r2star.group.model import ColumnRule, ModelSpec, Test
+from r2star.group.model import ColumnRule, Hypothesis, ModelSpec
 from r2star.group.ols import LinearFit, estimate_contrast, fit_ols, leave_one_out, rank_deficient, wald_f
 from r2star.group.rows import CohortData, Row, counted, estimated, with_status
 
@@ -35,13 +36,18 @@ class RegionFit:
     fit: LinearFit
     data: CohortData
 
+    @cached_property
+    def _row_space(self) -> tuple[Array, Array]:
+        """Lengths of the design's columns, and an orthonormal basis of what can be estimated, columns at length 1."""
+        length = np.linalg.norm(self.design.matrix, axis=0)
+        length = np.where(length > 0, length, 1.0)
+        _, singular, directions = np.linalg.svd(self.design.matrix / length, full_matrices=False)
+        return length, directions[singular > 1e-9 * singular[0]]
+
     def reduced(self, weights: Array) -> Array | None:
         """Weights on the kept columns; ``None`` where the combination can't be estimated from these data."""
-        x = self.design.matrix
-        length = np.linalg.norm(x, axis=0)
-        scaled = weights / np.where(length > 0, length, 1.0)
-        _, singular, directions = np.linalg.svd(x / np.where(length > 0, length, 1.0), full_matrices=False)
-        basis = directions[singular > 1e-9 * singular[0]]
+        length, basis = self._row_space
+        scaled = weights / length
         lost = float(np.linalg.norm(scaled - basis.T @ (basis @ scaled)))
         if lost > 1e-7 * float(np.linalg.norm(scaled)) or not weights.any():
             return None
@@ -98,7 +104,7 @@ def _notes(spec: ModelSpec, region: RegionFit, rules: Mapping[str, ColumnRule]) 
     ] * bool(lost)
 
 
-def _test_row(test: Test, region: RegionFit, base: Row, rules: Mapping[str, ColumnRule]) -> Row:
+def _test_row(test: Hypothesis, region: RegionFit, base: Row, rules: Mapping[str, ColumnRule]) -> Row:
     design = region.design
     row: Row = {**base, "term": test.label, "family": test.family}
     if test.contrast is not None:

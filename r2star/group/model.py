@@ -32,7 +32,7 @@ class ColumnRule:
 
 
 @dataclass(frozen=True)
-class Test:
+class Hypothesis:
     """A term or a contrast to report, and the family in which its p value is adjusted."""
 
     label: str
@@ -62,7 +62,7 @@ class ModelSpec:
     formula_text: str
     kind: str = "joint"
     subset: str = "all"
-    tests: tuple[Test, ...] = ()
+    tests: tuple[Hypothesis, ...] = ()
     adjustment: Mapping[str, str] = field(default_factory=dict)
     sensitivity: tuple[str, ...] = ()
     outcome: Outcome = Outcome()
@@ -150,22 +150,22 @@ def outcome_of(content: Mapping[str, Any]) -> Outcome:
     return Outcome(**plain)
 
 
-def _test(test: Mapping[str, Any]) -> Test:
+def _test(test: Mapping[str, Any]) -> Hypothesis:
     family = test.get("family", "primary")
     if ("term" in test) == ("contrast" in test):
         raise UsageError("E714", f"test {dict(test)}", "either a term or a contrast")
     if "term" in test:
         (term,) = parse_formula(test["term"]).terms
-        return Test(test.get("name", term.label), term=term.label, family=family)
+        return Hypothesis(test.get("name", term.label), term=term.label, family=family)
     contrast = parse_contrast(test["contrast"])
-    return Test(test.get("name", contrast.label), contrast=contrast, family=family)
+    return Hypothesis(test.get("name", contrast.label), contrast=contrast, family=family)
 
 
-def _default_tests(formula: Formula, columns: Mapping[str, ColumnRule]) -> tuple[Test, ...]:
+def _default_tests(formula: Formula, columns: Mapping[str, ColumnRule]) -> tuple[Hypothesis, ...]:
     """Every term that holds an exposure."""
     exposures = {name for name, rule in columns.items() if rule.role == "exposure"}
     return tuple(
-        Test(term.label, term=term.label)
+        Hypothesis(term.label, term=term.label)
         for term in formula.terms
         if exposures & {variable.column for variable in term.variables}
     )

@@ -19,7 +19,7 @@ from r2star.group.formula import Formula, Term
 from r2star.group.imputed import imputation
 from r2star.group.joint import RegionFit, fit_region, unit_of
 from r2star.group.mixed import fit_random_intercept
-from r2star.group.model import Test
+from r2star.group.model import Hypothesis
 from r2star.group.ols import estimate_contrast, estimate_from
 from r2star.group.rows import Row, counted, estimated, with_status
 
@@ -28,7 +28,7 @@ Array = NDArray[Any]
 SITE = "site"
 
 
-def _single(context: Context) -> list[tuple[RegionFit, Test, Array, Array]]:
+def _single(context: Context) -> list[tuple[RegionFit, Hypothesis, Array, Array]]:
     """Every (region, test) of one estimable number: full weights, and those on the estimated columns."""
     found = []
     for fit in context.fits.values():
@@ -165,7 +165,7 @@ def _has_site(term: Term) -> bool:
     return any(variable.column == SITE for variable in term.variables)
 
 
-def _refits(context: Context, formula: Formula) -> list[tuple[str, RegionFit, Test, Array, Array]]:
+def _refits(context: Context, formula: Formula) -> list[tuple[str, RegionFit, Hypothesis, Array, Array]]:
     """The tests of one number, of another formula over the same rows."""
     found = []
     for main in context.fits.values():
