@@ -35,6 +35,8 @@ from r2star.images import Grid, read_image, read_images, write_image
 
 #: A field known in less than this share of the brain is told.
 _LEAST_SHARE = 0.95
+#: Echoes and mask lie on one grid to within this distance at the corners, mm.
+GRID_TOLERANCE_MM = 0.1
 #: Voxels whose gradient raises R2* by more than this are counted, 1/s.
 LARGE_BIAS_PER_S = 1.0
 _ALGORITHM = (
@@ -90,7 +92,7 @@ def estimate_b0(
     ------
     InputError
         E1 for an image; E360, E361, E362, E363 where the unit of phase is in doubt; E364 too few echoes; E365
-        images of different shapes; E366 nothing to estimate from.
+        images of different shapes; E366 nothing to estimate from; E367 a mask that lies elsewhere.
     """
     order = np.argsort(echo_times_s, kind="stable")
     times = np.asarray(echo_times_s, np.float64)[order]
@@ -102,7 +104,7 @@ def estimate_b0(
         raise InputError("E364", found, "one of each an echo is needed", path=phase[0] if phase else "")
     pairs = [(phase[echo], magnitude[echo]) for echo in order]
     how = {"assume_orientation": assume_orientation, "n_threads": n_threads}
-    echoes = _Echoes(pairs, mask, known.get("Units"), **how)
+    echoes = _Echoes(pairs, mask, grid, known.get("Units"), **how)
     b0 = estimate_b0_of_arrays(echoes.signal, mask, times)
     gradient = fit_gradient(b0.b0_hz, grid.voxel_size_mm)
     model = dephasing_of(known, grid)
@@ -204,13 +206,18 @@ class _Echoes:
     """Complex signal (E, N) of the mask's voxels, first echo first, in one decided unit of phase."""
 
     def __init__(
-        self, pairs: Sequence[tuple[Path, Path]], mask: NDArray[np.bool_], declared: object, **how: Any
+        self,
+        pairs: Sequence[tuple[Path, Path]],
+        mask: NDArray[np.bool_],
+        grid: Grid,
+        declared: object,
+        **how: Any,
     ) -> None:
         self.signal = np.empty((len(pairs), int(np.count_nonzero(mask))), np.complex64)
         self.mean_magnitude = np.zeros(mask.shape, np.float32)
         ranges = []
         for packed, paths in zip(self.signal, pairs):
-            stored, size = _read_pair(paths, mask.shape, **how)
+            stored, size = _read_pair(paths, grid, **how)
             with _naming(paths[0]):
                 ranges.append(measure_phase_range(stored))
             # the unit is known after the last echo: until then phase lies in the real part
@@ -226,15 +233,18 @@ class _Echoes:
 
 
 def _read_pair(
-    paths: tuple[Path, Path], shape: tuple[int, ...], **how: Any
+    paths: tuple[Path, Path], grid: Grid, **how: Any
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Phase and magnitude of one echo."""
     images = read_images(paths, **how)
     for path, image in zip(paths, images):
-        if image.data.shape != shape:
-            own, masks = ("×".join(map(str, one)) for one in (image.data.shape, shape))
+        own, masks = ("×".join(map(str, one)) for one in (image.data.shape, grid.shape))
+        if own != masks:
             found = f"the image has shape {own}, the brain mask {masks}"
             raise InputError("E365", found, "one shape", "export the series again", path=path)
+        if not image.grid.same_as(grid, tol_mm=GRID_TOLERANCE_MM):
+            found = "the image lies elsewhere in space than the brain mask"
+            raise InputError("E367", found, "one grid", "make the mask from these images", path=path)
     phase, magnitude = (image.data.astype(np.float32, copy=False) for image in images)
     return phase, magnitude
 

@@ -13,6 +13,7 @@ from r2star.field import GAMMA_HZ_PER_UT
 from r2star.fit import fit_decay
 from r2star.images import Grid, read_image, write_image
 from r2star.steps.field import estimate_b0, predict_gradient_bias, read_dephasing
+from r2star.steps.fit import fit_maps
 
 TIMES = (0.005, 0.010, 0.015, 0.020, 0.025, 0.030)
 SHAPE = (26, 28, 18)
@@ -214,6 +215,22 @@ def test_another_grid_and_missing_echoes_are_refused(head, tmp_path):
     write_image(magnitude[3], np.ones(smaller.shape), smaller)
     with pytest.raises(InputError, match=r"R2S-E365.*26×28×17"):
         estimate_b0(phase, magnitude, brain, TIMES, tmp_path)
+
+
+def test_a_mask_that_lies_elsewhere_is_refused(head, tmp_path):
+    phase, magnitude, _ = head
+    shifted = GRID.affine.copy()
+    shifted[0, 3] += 4
+    elsewhere = write_image(tmp_path / "shifted_mask.nii.gz", _mask(), Grid(SHAPE, shifted), dtype=np.uint8)
+    with pytest.raises(InputError, match="R2S-E367"):
+        estimate_b0(phase, magnitude, elsewhere, TIMES, tmp_path)
+
+
+def test_the_fit_step_reads_the_gradient(head, tmp_path):
+    phase, magnitude, brain = head
+    maps = estimate_b0(phase, magnitude, brain, TIMES, tmp_path, sidecar=SLICES_OF_2_MM, n_threads=2)
+    fitted = fit_maps(magnitude, TIMES, tmp_path, gradient_map=maps.gradient_map, field_facts=maps.facts)
+    assert np.median(read_image(fitted.r2star_map).data[_mask()]) == pytest.approx(RATE, rel=0.02)
 
 
 def test_the_real_crop_gives_a_plausible_map(shared_data, tmp_path):
