@@ -7,20 +7,41 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from r2star.errors import Notice
+from r2star.errors import Notice, ProcessingError
 from r2star.images import Grid, Image
 from r2star.register import engine
 from r2star.register.align import coarse_copy, find_start, sample_at, world_points
-from r2star.register.transforms import Affine, Link, affine_part, map_points, read_composite, write_composite
+from r2star.register.diffeo import Channel, Level, find_warp, invert_warp
+from r2star.register.transforms import (
+    Affine,
+    Field,
+    Link,
+    affine_part,
+    map_points,
+    read_composite,
+    write_composite,
+)
 
 COARSE_MM = 2.0
+
+#: Whole brain at 8, 4 and 2 mm; the box at 2 and 1 mm; and what tests can wait for, at 8 and 4 mm.
+BRAIN_LEVELS = (Level(4, 40), Level(2, 40), Level(1, 20))
+FOCUS_LEVELS = (Level(2, 40), Level(1, 30))
+#: For another contrast than the template's: stiffer, with a wider view.
+OTHER_BRAIN_LEVELS = tuple(
+    replace(level, update_sigma=3.0, total_sigma=1.2, radius=3, floor=0.03) for level in BRAIN_LEVELS
+)
+OTHER_FOCUS_LEVELS = tuple(
+    replace(level, update_sigma=3.0, total_sigma=1.2, radius=3, floor=0.03) for level in FOCUS_LEVELS
+)
+SLOPPY_LEVELS = (Level(2, 20), Level(1, 10))
 
 
 @dataclass(frozen=True)
@@ -98,33 +119,31 @@ def _schedule(levels: Sequence[tuple[int, float, int]], window: int) -> list[str
 
 
 def deform(
-    pairs: Sequence[Pair],
-    *,
-    metric: str,
-    levels: Sequence[tuple[int, float, int]],
-    work_dir: Path,
-    seed: int,
-    gradient_step: float = 0.2,
-    mask: Image | None = None,
-) -> Warp:
-    """A diffeomorphic warp (SyN) of moving images that already lie on the fixed images' grid.
+    pairs: Sequence[Pair], levels: Sequence[Level], *, weight: Image | None = None, n_threads: int = 1
+) -> tuple[Field, Field]:
+    """A diffeomorphic warp and its inverse between images that already lie on one grid.
 
-    ``levels`` are (shrink factor, smoothing in voxels, iterations) from coarse to fine; ``metric`` is ``CC,radius``
-    or ``MI,bins``.
+    ``weight`` says what each place counts, 0 to 1: nothing is matched where it is 0, as in a lesion.
     """
-    kind, parameter = metric.split(",")
-    held = [(engine.to_ants(pair.fixed), engine.to_ants(pair.moving), pair.weight) for pair in pairs]
-    with tempfile.TemporaryDirectory(dir=work_dir, prefix="warp-") as folder:
-        prefix = Path(folder) / "x_"
-        words = [word for fixed, moving, weight in held for word in (
-            "-m", f"{kind}[{engine.pointer(fixed)},{engine.pointer(moving)},{weight},{parameter}]")]  # fmt: skip
-        words += ["-t", f"SyN[{gradient_step},3,0]", *_schedule(levels, 8)]
-        held_mask = None if mask is None else engine.to_ants_mask(mask)
-        words += [] if held_mask is None else ["-x", engine.pointer(held_mask)]
-        words += ["-o", str(prefix), "--write-composite-transform", "1"]
-        outputs = [Path(f"{prefix}Composite.h5"), Path(f"{prefix}InverseComposite.h5")]
-        engine.run_registration(words, seed, outputs)
-        return Warp(read_composite(outputs[0]), read_composite(outputs[1]))
+    grid = pairs[0].fixed.grid
+    total = sum(pair.weight for pair in pairs)
+    channels = [Channel(_values(pair.fixed), _values(pair.moving), pair.weight / total) for pair in pairs]
+    moved, _ = find_warp(
+        channels, levels, weight=None if weight is None else _values(weight), n_threads=n_threads
+    )
+    return _field(moved, grid), _field(invert_warp(moved, n_threads=n_threads), grid)
+
+
+def _values(image: Image) -> NDArray[np.float32]:
+    return np.ascontiguousarray(image.data, dtype=np.float32)
+
+
+def _field(moved: NDArray[np.float32], grid: Grid) -> Field:
+    """Displacements in voxels (3, X, Y, Z) as a field in world millimetres."""
+    world = np.einsum("ij,jxyz->xyzi", grid.affine[:3, :3], moved, dtype=np.float64)
+    if not np.isfinite(world).all():
+        raise ProcessingError("E404", "the warp holds values that are not finite", "a finite warp")
+    return Field(world.astype(np.float32), grid)
 
 
 def pull(moving: Image, chain: Sequence[Link], grid: Grid) -> Image:
@@ -159,9 +178,10 @@ def register_focused(
     *,
     work_dir: Path,
     seed: int,
+    n_threads: int = 1,
     sloppy: bool = False,
+    same_contrast: bool = True,
     focus_margin_mm: float = 14.0,
-    extra: Sequence[Pair] = (),
     what: str = "registration to the template",
 ) -> Warp:
     """Affine, a cheap warp of the brain at 2 mm, and a fine one in a box around ``focus`` at the fixed voxels.
@@ -172,28 +192,20 @@ def register_focused(
         fixed, moving, kinds=("Rigid", "Affine"), work_dir=work_dir, seed=seed, what=what
     )
     step = 4.0 if sloppy else COARSE_MM
+    brain_levels = BRAIN_LEVELS if same_contrast else OTHER_BRAIN_LEVELS
+    focus_levels = FOCUS_LEVELS if same_contrast else OTHER_FOCUS_LEVELS
     grid = box_grid(fixed.grid, np.asarray(fixed_mask.data) > 0.5, 12.0, step)
     fixed_low, moving_low = coarse_copy(fixed, step), coarse_copy(moving, step)
-    coarse = deform(
-        [Pair(pull(fixed_low, [], grid), pull(moving_low, linear.fixed_to_moving, grid))],
-        metric="MI,32" if not sloppy else "CC,2",
-        levels=[(4, 2, 40), (2, 1, 30), (1, 0, 12)] if not sloppy else [(2, 1, 15), (1, 0, 5)],
-        work_dir=work_dir,
-        seed=seed,
-    )
-    forward = [*coarse.fixed_to_moving, *linear.fixed_to_moving]
-    backward = [*linear.moving_to_fixed, *coarse.moving_to_fixed]
+    low = Pair(pull(fixed_low, [], grid), pull(moving_low, linear.fixed_to_moving, grid))
+    there, back = deform([low], SLOPPY_LEVELS if sloppy else brain_levels, n_threads=n_threads)
+    forward: list[Link] = [there, *linear.fixed_to_moving]
+    backward: list[Link] = [*linear.moving_to_fixed, back]
     if sloppy:
         return Warp(forward, backward, linear.notices)
     box = box_grid(fixed.grid, np.asarray(focus.data) > 0, focus_margin_mm)
-    fine = deform(
-        [Pair(pull(fixed, [], box), pull(moving, forward, box))],
-        metric="CC,2",
-        levels=[(2, 1, 25), (1, 0, 10)],
-        work_dir=work_dir,
-        seed=seed,
-    )
-    return Warp([*fine.fixed_to_moving, *forward], [*backward, *fine.moving_to_fixed], linear.notices)
+    near = Pair(pull(fixed, [], box), pull(moving, forward, box))
+    there, back = deform([near], focus_levels, n_threads=n_threads)
+    return Warp([there, *forward], [*backward, back], linear.notices)
 
 
 def register_rigid(

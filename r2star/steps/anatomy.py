@@ -181,8 +181,8 @@ def _to_template(
     labels = _to_canonical(read_labels(atlas.labels))
     regions = np.isin(labels.data, [index for region in atlas.regions for index in region.indices])
     found = stages.register_focused(
-        template, mask, Image(regions, labels.grid), moving, work_dir=out_dir, seed=seed, sloppy=sloppy,
-        what=f"{kind} to {atlas.space}",
+        template, mask, Image(regions, labels.grid), moving, work_dir=out_dir, seed=seed,
+        n_threads=n_threads, sloppy=sloppy, same_contrast=kind == "T1w", what=f"{kind} to {atlas.space}",
     )  # fmt: skip
     forward = write_composite(
         out_dir / f"from-{kind}_to-{atlas.space}_mode-image_xfm.h5", found.fixed_to_moving

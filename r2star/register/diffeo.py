@@ -1,0 +1,234 @@
+"""A diffeomorphic warp of one volume onto another by local correlation, and its inverse. Numpy and the kernels.
+
+Greedy ascent: φ ← φ∘(id + v), v the smoothed gradient of the mean squared local correlation, exact and not the
+usual approximation at the window's centre. Displacements are in voxels, (3, X, Y, Z), 0 at the edge of the grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Volume = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution: the grid is shrunk by ``shrink``; smoothing in its voxels."""
+
+    shrink: int
+    iterations: int
+    update_sigma: float = 1.7
+    total_sigma: float = 0.7
+    step: float = 0.5
+    radius: int = 2
+    floor: float = 1e-2
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Two volumes on one grid that should look alike, and their share in the whole."""
+
+    fixed: Volume
+    moving: Volume
+    share: float = 1.0
+
+
+class Slabs:
+    """Runs kernels in slabs along x over a few threads."""
+
+    def __init__(self, n_threads: int) -> None:
+        self.n_threads = max(1, n_threads)
+        self._pool = ThreadPoolExecutor(self.n_threads) if self.n_threads > 1 else None
+
+    def run(self, kernel: Callable[..., None], size: int, *arguments: Any) -> None:
+        """Call ``kernel(*arguments, x0, x1)`` over all slabs."""
+        if self._pool is None:
+            kernel(*arguments, 0, size)
+            return
+        edges = np.linspace(0, size, 2 * self.n_threads + 1).astype(int)
+        jobs = [self._pool.submit(kernel, *arguments, int(a), int(b)) for a, b in pairwise(edges)]
+        for job in jobs:
+            job.result()
+
+    def smooth(self, values: Volume, taps: Volume) -> Volume:
+        """Smoothed (..., X, Y, Z) copy."""
+        from r2star.register.kernels import smooth_slab
+
+        out = np.empty_like(values)
+        for index in np.ndindex(values.shape[:-3]):
+            self.run(smooth_slab, values.shape[-3], values[index], taps, out[index])
+        return out
+
+    def sample(self, values: Volume, moved: Volume) -> Volume:
+        """``values(x + moved)`` for (..., X, Y, Z) values."""
+        from r2star.register.kernels import sample_slab
+
+        out = np.empty((*values.shape[:-3], *moved.shape[1:]), np.float32)
+        for index in np.ndindex(values.shape[:-3]):
+            self.run(sample_slab, moved.shape[1], values[index], moved, out[index])
+        return out
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+
+def gaussian_taps(sigma: float) -> Volume:
+    """Normalised Gaussian weights out to 3σ.
+
+    >>> float(gaussian_taps(1.0).sum().round(6)), gaussian_taps(0.0).tolist()
+    (1.0, [1.0])
+    """
+    reach = int(np.ceil(3 * sigma))
+    places = np.arange(-reach, reach + 1)
+    weights = np.exp(-0.5 * (places / max(sigma, 1e-6)) ** 2)
+    return np.asarray(weights / weights.sum(), np.float32)
+
+
+def find_warp(
+    channels: Sequence[Channel], levels: Sequence[Level], *, weight: Volume | None = None, n_threads: int = 1
+) -> tuple[Volume, list[float]]:
+    """Displacement u with moving(x + u(x)) ≈ fixed(x), and the similarity before each iteration.
+
+    ``weight`` (X, Y, Z) scales what each place counts: 0 in lesions, where there is nothing to match.
+    """
+    shape = channels[0].fixed.shape
+    slabs = Slabs(n_threads)
+    moved = np.zeros((3, *(1,) * 3), np.float32)
+    history: list[float] = []
+    try:
+        for level in levels:
+            small = _shrunk_shape(shape, level.shrink)
+            moved = _regrid(moved, small)
+            parts = [
+                Channel(_prepare(one.fixed, level, small), _prepare(one.moving, level, small), one.share)
+                for one in channels
+            ]
+            scale = _regrid_scalar(weight, small) if weight is not None else np.ones(small, np.float32)
+            moved = _climb(parts, scale, moved, level, slabs, history)
+        return _regrid(moved, shape), history
+    finally:
+        slabs.close()
+
+
+def _climb(
+    channels: Sequence[Channel],
+    weight: Volume,
+    moved: Volume,
+    level: Level,
+    slabs: Slabs,
+    history: list[float],
+) -> Volume:
+    window = np.full(2 * level.radius + 1, 1 / (2 * level.radius + 1), np.float32)
+    update_taps, total_taps = gaussian_taps(level.update_sigma), gaussian_taps(level.total_sigma)
+    fixed = [_fixed_moments(one.fixed, window, slabs) for one in channels]
+    rim = _rim(weight.shape)
+    start = len(history)
+    step = level.step
+    for _ in range(level.iterations):
+        force = np.zeros_like(moved)
+        score = 0.0
+        for one, moments in zip(channels, fixed):
+            score += _add_force(
+                one, moments, weight, slabs.sample(one.moving, moved), window, force, slabs, level.floor
+            )
+        history.append(score / float(weight.sum()))
+        if len(history) - start > 6 and history[-1] < history[-6] + 1e-4:
+            if step < 0.3 * level.step:
+                break
+            step *= 0.5
+        velocity = slabs.smooth(force, update_taps) * rim
+        size = float(np.sqrt(np.max(np.einsum("cxyz,cxyz->xyz", velocity, velocity))))
+        if size <= 0:
+            break
+        velocity *= np.float32(step / size)
+        moved = velocity + slabs.sample(moved, velocity)
+        if level.total_sigma > 0:
+            moved = slabs.smooth(moved, total_taps) * rim
+    return moved
+
+
+def _fixed_moments(fixed: Volume, window: Volume, slabs: Slabs) -> tuple[Volume, Volume]:
+    mean = slabs.smooth(fixed, window)
+    return mean, slabs.smooth(fixed * fixed, window) - mean * mean
+
+
+def _add_force(
+    one: Channel, moments: tuple[Volume, Volume], weight: Volume, moving: Volume, window: Volume, force: Volume,
+    slabs: Slabs, floor: float,
+) -> float:  # fmt: skip
+    from r2star.register.kernels import correlation_slab, force_slab, products_slab
+
+    size = moving.shape[0]
+    raw = np.empty((3, *moving.shape), np.float32)
+    raw[0] = moving
+    slabs.run(products_slab, size, moving, one.fixed, raw[1], raw[2])
+    terms = np.empty((4, *moving.shape), np.float32)
+    score = np.empty_like(moving)
+    means = slabs.smooth(raw, window)
+    slabs.run(correlation_slab, size, means, *moments, weight, np.float32(floor), terms, score)
+    slabs.run(force_slab, size, moving, one.fixed, slabs.smooth(terms, window), one.share, force)
+    return one.share * float(score.sum(dtype=np.float64))
+
+
+def invert_warp(
+    moved: Volume, *, n_iterations: int = 40, tolerance: float = 0.005, n_threads: int = 1
+) -> Volume:
+    """Displacement v with v(x) = −u(x + v(x)), by fixed-point iteration until it changes less than ``tolerance``."""
+    slabs = Slabs(n_threads)
+    inverse = -moved
+    try:
+        for _ in range(n_iterations):
+            better = -slabs.sample(moved, inverse)
+            change = float(np.abs(better - inverse).max())
+            inverse = better
+            if change < tolerance:
+                break
+    finally:
+        slabs.close()
+    return inverse
+
+
+def _shrunk_shape(shape: tuple[int, ...], shrink: int) -> tuple[int, int, int]:
+    x, y, z = (max(int(np.ceil(n / shrink)), 4) for n in shape)
+    return x, y, z
+
+
+def _prepare(volume: Volume, level: Level, small: tuple[int, int, int]) -> Volume:
+    """Smoothed, resampled to the level's grid, brought to mean 0 and standard deviation 1."""
+    from scipy.ndimage import gaussian_filter
+
+    smooth = gaussian_filter(volume, 0.5 * (level.shrink - 1), mode="nearest") if level.shrink > 1 else volume
+    values = _regrid_scalar(smooth, small)
+    return np.asarray((values - values.mean()) / max(float(values.std()), 1e-12), np.float32)
+
+
+def _regrid_scalar(volume: Volume, shape: tuple[int, ...]) -> Volume:
+    """Corner-aligned linear resampling to another shape."""
+    from scipy.ndimage import map_coordinates
+
+    if volume.shape == tuple(shape):
+        return np.ascontiguousarray(volume, dtype=np.float32)
+    axes = [np.linspace(0, old - 1, new) for old, new in zip(volume.shape, shape)]
+    grid = np.meshgrid(*axes, indexing="ij")
+    return np.asarray(map_coordinates(volume, grid, order=1, mode="nearest"), np.float32)
+
+
+def _regrid(moved: Volume, shape: tuple[int, ...]) -> Volume:
+    """Displacements of one grid as displacements, in its voxels, of another over the same extent."""
+    scale = [(new - 1) / max(old - 1, 1) for old, new in zip(moved.shape[1:], shape)]
+    return np.stack([_regrid_scalar(part * np.float32(factor), shape) for part, factor in zip(moved, scale)])
+
+
+def _rim(shape: tuple[int, ...], width: int = 4) -> Volume:
+    """1 inside, falling to 0 at the edge of the grid over a few voxels."""
+    ramps = [np.clip(np.minimum(np.arange(n), np.arange(n)[::-1]) / width, 0, 1) for n in shape]
+    return np.asarray(ramps[0][:, None, None] * ramps[1][:, None] * ramps[2], np.float32)
