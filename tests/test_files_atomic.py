@@ -132,6 +132,8 @@ def test_sweep_takes_orphans_and_nothing_else(tmp_path):
     (tmp_path / f"{TEMPORARY_PREFIX}link").symlink_to(kept)
     with AtomicFile(tmp_path / "b") as file:
         assert sweep_temporary(tmp_path) == (path,)
+        assert not path.exists()
+        assert file.temporary.exists()
         file.write(b"y")
         file.commit()
     assert kept.read_text() == "x"

@@ -88,6 +88,10 @@ def test_values_that_do_not_fit_are_refused(tmp_path, values, grid):
     for shape in ((23, 17), (17, 23, 12), (23, 17, 12, 1, 1)):
         with pytest.raises(ValueError, match="do not lie"):
             write_image(tmp_path / "map.nii.gz", np.zeros(shape), grid)
+    long = Grid((1, 1, 4097), grid.affine)
+    for data, place, dtype in ((values, grid, np.float16), (np.zeros(long.shape), long, np.float32)):
+        with pytest.raises(ValueError, match="no image is written"):
+            write_image(tmp_path / "map.nii.gz", data, place, dtype=dtype)
     bent = grid.affine.copy()
     bent[0, 1] += 0.5
     with pytest.raises(ValueError, match="sheared"):
