@@ -37,7 +37,7 @@ def test_statistics_of_none_and_of_one() -> None:
 
 def test_the_order_of_voxels_changes_no_bit() -> None:
     generator = np.random.default_rng(2)
-    values, stderr = generator.normal(30, 9, 4001).astype(np.float32), generator.gamma(3, 1, 4001)
+    values, stderr = generator.normal(30, 9, 4001), generator.gamma(3, 1, 4001)
     expected = spread_statistics(values), median_stderr(values, stderr)
     for _ in range(20):
         order = generator.permutation(values.size)

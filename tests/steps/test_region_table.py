@@ -202,7 +202,7 @@ def test_coverage_tells_how_much_of_a_region_the_image_has(tmp_path: Path) -> No
     grid = Grid((*data[:, :cut].shape,), moved)
     labels = write_image(tmp_path / "labels.nii.gz", data[:, :cut], grid, dtype=np.uint16)
     r2star = write_image(tmp_path / "r2star.nii.gz", np.full(grid.shape, 30, np.float32), grid)
-    transforms = (shift(tmp_path / "a.h5", 10, -5, 0), shift(tmp_path / "b.h5", -3, 0, 3))
+    transforms = (shift(tmp_path / "a.h5", 10, 20, 0), shift(tmp_path / "b.h5", -3, -25, 3))
     table = write_region_table(r2star, labels, "CIT168", {"sub": "01"}, 6, tmp_path, to_template=transforms)
     rows = rows_of(table)
     for region in ATLAS.regions:
