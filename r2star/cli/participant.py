@@ -16,16 +16,17 @@ from r2star.bids.selection import read_filters
 from r2star.bids.sidecars import RAW, bids_uri
 from r2star.bids.units import Unit
 from r2star.cli.common import say, say_error
-from r2star.cli.progress import Progress, stop_on_signals
+from r2star.cli.progress import Interrupted, Progress, stop_on_signals
 from r2star.errors import EnvironmentFault, LockedError, R2starError, UsageError
 from r2star.runs.locks import UnitLocks
 from r2star.runs.records import (
+    begin_unit,
     changed_inputs,
     changed_outputs,
+    read_failures,
     read_marker,
     read_markers,
     record_failure,
-    remove_marker,
     write_status,
 )
 from r2star.settings import Settings
@@ -73,6 +74,12 @@ def run_participant_level(settings: Settings) -> int:
         ready = [unit for unit in units if is_to_run(unit, settings, locks, outcome)]
         try:
             run_units(ready, settings, locks, outcome)
+        except Interrupted as stop:
+            record_interrupted(ready, settings.output_dir)
+            say(
+                f"Interrupted. Complete units are kept; run again to go on. States: {settings.output_dir}/status.tsv"
+            )
+            return stop.exit_code
         finally:
             status = write_status(settings.output_dir)
     summarise(outcome, status)
@@ -180,7 +187,7 @@ def is_to_run(unit: Unit, settings: Settings, locks: UnitLocks, outcome: Outcome
         outcome.unchanged += 1
         locks.release(unit.label)
         return False
-    remove_marker(settings.output_dir, unit.label)
+    begin_unit(settings.output_dir, unit.label)
     return True
 
 
@@ -216,6 +223,15 @@ def run_units(units: Sequence[Unit], settings: Settings, locks: UnitLocks, outco
                 outcome.errors.append(error)
         if settings.stop_on_first_crash and outcome.errors:
             return
+
+
+def record_interrupted(units: Sequence[Unit], output_dir: Path) -> None:
+    """Units that the signal found without a marker or an error are recorded as interrupted."""
+    failed = {record["unit"] for record in read_failures(output_dir)}
+    fault = EnvironmentFault("E609", "the run was interrupted", fix="run again: finished work is kept")
+    for unit in units:
+        if unit.label not in failed and read_marker(output_dir, unit.label) is None:
+            record_failure(output_dir, unit.label, fault, state="interrupted")
 
 
 def by_participant(units: Sequence[Unit], size: int) -> list[list[Unit]]:

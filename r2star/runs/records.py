@@ -88,9 +88,10 @@ def _load(path: Path) -> Marker | None:
         return None
 
 
-def remove_marker(output_dir: Path, unit: str) -> None:
-    """A unit is about to be worked on: it is not complete."""
-    (units_folder(output_dir) / f"{unit}.json").unlink(missing_ok=True)
+def begin_unit(output_dir: Path, unit: str) -> None:
+    """A unit is about to be worked on: it is not complete, and what failed before is forgotten."""
+    for folder in (units_folder(output_dir), failures_folder(output_dir)):
+        (folder / f"{unit}.json").unlink(missing_ok=True)
 
 
 def changed_outputs(output_dir: Path, marker: Marker) -> list[str]:

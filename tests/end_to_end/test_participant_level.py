@@ -67,8 +67,11 @@ def planted(bids: Path, label: str) -> dict[tuple[str, str], float]:
     }
 
 
-@pytest.mark.parametrize("label", ["01", "02"])
-def test_planted_r2star_comes_back_in_the_large_regions(finished: Finished, label: str) -> None:
+@pytest.mark.parametrize(("label", "within"), [("01", 0.08), ("02", 0.15)])
+def test_planted_r2star_comes_back_in_the_large_regions(
+    finished: Finished, label: str, within: float
+) -> None:
+    # voxels of 2 × 2 × 3 mm mix the rim of a nucleus with what is around it, and the second head has no T1w
     truth = planted(finished.bids, label)
     found = {
         (row["region"], row["hemisphere"]): row
@@ -77,9 +80,8 @@ def test_planted_r2star_comes_back_in_the_large_regions(finished: Finished, labe
     }
     for region in LARGE_REGIONS:
         for side in "LR":
-            # 2.5 mm voxels mix the rim of a nucleus with what is around it: 8 % is what that costs at most
             assert float(found[region, side]["r2star_median_per_s"]) == pytest.approx(
-                truth[region, side], rel=0.08
+                truth[region, side], rel=within
             ), (region, side)
 
 

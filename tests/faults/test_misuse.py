@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -193,3 +198,43 @@ def test_a_read_only_input_is_enough_and_stays_as_it_is(dataset: Path, tmp_path:
         path.chmod(0o755 if path.is_dir() else 0o644)
     assert done.returncode == 0, done.stderr
     assert {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()} == before
+
+
+def dies_within(group: int, seconds: float) -> bool:
+    """Whether the last process of a group is gone after so many seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_with_its_children_and_the_next_run_goes_on(
+    tmp_path: Path, write_participant: Callable[..., Path], r2star: Run, number: signal.Signals, code: int
+) -> None:
+    for label in ("01", "02", "03", "04"):
+        write_participant(tmp_path / "bids", label)
+    out = tmp_path / "out"
+    script = "import sys; from r2star.cli.app import main; sys.exit(main())"
+    words = [sys.executable, "-c", script, str(tmp_path / "bids"), str(out), "participant", "--fit-only"]
+    running = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert running.stdout is not None
+    running.stdout.readline()  # the first stage has begun
+    running.send_signal(number)
+    said, complained = running.communicate(timeout=60)
+    assert running.returncode == code, complained
+    assert "Traceback" not in complained
+    assert "Interrupted" in said
+    assert dies_within(running.pid, 10)
+    interrupted = states(out)
+    assert set(interrupted) == {"sub-01", "sub-02", "sub-03", "sub-04"}
+    assert "interrupted" in {row["state"] for row in interrupted.values()}
+    assert not list((out / "logs/locks").iterdir())
+    assert r2star("app", tmp_path / "bids", out, "participant", "--fit-only").returncode == 0
+    assert {row["state"] for row in states(out).values()} == {"ok_warn"}
