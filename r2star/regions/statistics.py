@@ -34,7 +34,7 @@ def spread_statistics(values: NDArray[np.floating]) -> Mapping[str, float]:
         return dict.fromkeys(("median", "mean", "sd", "iqr", "p05", "p95"), math.nan)
     p05, p25, median, p75, p95 = (float(value) for value in np.percentile(ordered, [5, 25, 50, 75, 95]))
     mean = float(ordered.sum()) / n
-    sd = math.sqrt(float(np.sort(np.square(ordered - mean)).sum()) / (n - 1)) if n > 1 else math.nan
+    sd = math.sqrt(float(np.square(ordered - mean).sum()) / (n - 1)) if n > 1 else math.nan
     return {"median": median, "mean": mean, "sd": sd, "iqr": p75 - p25, "p05": p05, "p95": p95}
 
 
@@ -114,5 +114,5 @@ def _noise_part(stderr: NDArray[np.floating] | None) -> float:
         return math.nan
     if known[0] <= 0:
         return 0.0
-    harmonic = n / float(np.sort(1 / known).sum())
+    harmonic = n / float((1 / known).sum())
     return harmonic * math.sqrt(math.pi / (2 * n + (2 - n % 2) * (math.pi - 2)))
