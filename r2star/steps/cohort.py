@@ -17,17 +17,8 @@ import numpy as np
 
 from r2star import __version__
 from r2star.files import write_text_atomically
+from r2star.regions.table import COLUMNS
 from r2star.simulate.cohort import REGIONS, Cohort
-
-#: Columns of the region table (the contract with the first level).
-REGION_COLUMNS = (
-    "participant_id", "session_id", "acquisition_id", "run_id", "segmentation", "region", "hemisphere",
-    "index", "n_voxels", "n_valid", "coverage", "volume_mm3", "r2star_median_per_s", "r2star_mean_per_s",
-    "r2star_sd_per_s", "r2star_iqr_per_s", "r2star_p05_per_s", "r2star_p95_per_s", "r2star_stderr_per_s",
-    "snr_first_echo", "snr_last_echo", "fit_residual", "gradient_bias_per_s", "lesion_overlap",
-    "iron_mg_per_kg", "iron_stderr_mg_per_kg", "iron_mass_ug", "calibration", "field_strength_tesla",
-    "n_echoes", "warnings",
-)  # fmt: skip
 
 SEGMENTATION = "simulated"
 SIDES = {"L": 0.5, "R": -0.5, "LR": 0.0}
@@ -166,8 +157,8 @@ def _write_unit(derivatives: Path, entities: Mapping[str, str], rows: Iterator[d
     label = "_".join(f"{key}-{value}" for key, value in entities.items())
     folder = derivatives.joinpath(*(f"{key}-{value}" for key, value in entities.items()), "anat")
     folder.mkdir(parents=True, exist_ok=True)
-    lines = ["\t".join(REGION_COLUMNS)]
-    lines += ["\t".join(row.get(name, "n/a") for name in REGION_COLUMNS) for row in rows]
+    lines = ["\t".join(COLUMNS)]
+    lines += ["\t".join(row.get(name, "n/a") for name in COLUMNS) for row in rows]
     table = folder / f"{label}_seg-{SEGMENTATION}_desc-R2star_stats.tsv"
     content = "\n".join(lines) + "\n"
     write_text_atomically(table, content)

@@ -34,7 +34,7 @@ from r2star.steps.group_columns import (
     read_covariates,
 )  # fmt: skip
 from r2star.steps.group_figures import figure_data
-from r2star.steps.group_gather import Gathered, number_column
+from r2star.steps.group_gather import Gathered
 from r2star.steps.group_inputs import Inputs, read_inputs
 from r2star.steps.group_norms import ZSCORE_COLUMNS, FittedNorms, fit_norms, norms_as_toml, score_by_file
 from r2star.steps.group_tables import write_regions, write_rows, write_statistics, write_toml
@@ -65,6 +65,7 @@ def analyse_group(
     allow_mixed_field: bool = False,
     iron: str | None = None,
     strict: bool = False,
+    figures: bool = True,
 ) -> GroupOutputs:
     """Gather the first level's tables, join the covariates, fit the models and write ``group/``.
 
@@ -83,6 +84,8 @@ def analyse_group(
     if strict:
         _refuse_notices(notices)
     replaced = _iron(inputs.gathered, iron, fields) if iron else {}
+    given = {name: values for name, values in replaced.items() if values.dtype != object}
+    inputs = replace(inputs, gathered=inputs.gathered._replace(numbers={**inputs.gathered.numbers, **given}))
     results, dropped = _run_models(inputs, visits, covariates, strata)
     scores = _score(inputs, visits, covariates, strata)
     notices += [*dropped, *scores.notices]
@@ -91,7 +94,8 @@ def analyse_group(
     write_regions(inputs.gathered, inputs.people, folder, replaced)
     _write(inputs, results, notices, covariates, folder)
     _write_norms(inputs, scores, covariates, visits, folder)
-    write_figures(figure_data(inputs, visits, covariates, scores, results), folder / "figures")
+    if figures:
+        write_figures(figure_data(inputs, visits, covariates, scores, results), folder / "figures")
     refused = tuple(
         f"{result.spec.name}: {status}"
         for result in results
@@ -198,7 +202,7 @@ def _iron(gathered: Gathered, name: str, fields: Any) -> dict[str, Any]:
     calibration = load_calibration(name)
     for field in sorted(set(fields[np.isfinite(fields)].tolist())) or [None]:
         refuse_mismatch(calibration, field)
-    numbers = {each: number_column(gathered, each) for each in IRON_INPUTS}
+    numbers = {each: gathered.numbers[each] for each in IRON_INPUTS}
     columns = iron_columns(calibration, numbers, gathered.rows["region"].to_pylist())
     beyond = columns.pop("extrapolated")
     if "warnings" in gathered.rows.column_names:

@@ -14,7 +14,7 @@ import numpy as np
 from r2star.errors import InputError, Notice, UsageError
 from r2star.group.model import ColumnRule, ModelFile, ModelSpec, Outcome
 from r2star.group.rows import CohortData
-from r2star.steps.group_gather import Gathered, number_column
+from r2star.steps.group_gather import Gathered
 from r2star.steps.group_people import MISSING, People, parse_number
 
 FIELD = "field_strength_tesla"
@@ -228,14 +228,12 @@ class OutcomeTable:
             if (not outcome.regions or name in outcome.regions) and name not in outcome.exclude_regions
         ]
 
-    def values(self, outcome: Outcome, column: str = "") -> dict[str, Any]:
+    def values(self, outcome: Outcome) -> dict[str, Any]:
         """Mean over the runs of each visit, by region."""
         segmentation = self._is("segmentation", self.segmentation(outcome))
-        if (column or outcome.column) not in self._gathered.rows.column_names:
-            raise UsageError(
-                "E717", f"no column {outcome.column!r} in the region tables", "a column of theirs"
-            )
-        numbers = number_column(self._gathered, column or outcome.column)
+        if outcome.column not in self._gathered.numbers:
+            raise UsageError("E717", f"no column of numbers {outcome.column!r}", "one of the region tables")
+        numbers = self._gathered.numbers[outcome.column]
         return {
             region: self._of_side(outcome.hemisphere, segmentation & self._is("region", region), numbers)
             for region in self.regions(outcome)
@@ -256,9 +254,9 @@ class OutcomeTable:
 def field_strengths(gathered: Gathered, visits: Visits) -> Any:
     """Field strength of each visit, NaN where it is not known; R2S-E718 where the runs of a visit differ."""
     out = np.full(visits.participant.size, np.nan)
-    if FIELD not in gathered.rows.column_names:
+    if FIELD not in gathered.numbers:
         return out
-    values = number_column(gathered, FIELD)
+    values = gathered.numbers[FIELD]
     visit = visits.of_unit[gathered.unit_of_row]
     good = np.isfinite(values) & (visit >= 0)
     out[visit[good]] = values[good]

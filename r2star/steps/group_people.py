@@ -150,22 +150,18 @@ def _label(row: Mapping[str, Cell], column: str, prefix: str, path: Path) -> str
 
 
 def _add(known: dict[str, Mapping[str, Cell]], key: str, row: Mapping[str, Cell], what: str) -> None:
-    if key in known:
-        unlike = [
-            name for name in row if row[name].text != known[key][name].text and name not in {"participant_id"}
-        ]
-        first = next(iter(known[key].values())).row
-        here = next(iter(row.values()))
-        if unlike:
-            values = ", ".join(
-                f"{name} {known[key][name].text!r} and {row[name].text!r}" for name in unlike[:3]
-            )
-            raise InputError(
-                "E705", f"rows {first} and {here.row} are both {what} and differ ({values})", "one row each",
-                "remove the wrong one", path=here.path,
-            )  # fmt: skip
-        return
-    known[key] = {name: cell for name, cell in row.items() if name not in {"participant_id", "session_id"}}
+    """Add a row without its labels; a second row of the same key must be the same."""
+    values = {name: cell for name, cell in row.items() if name not in {"participant_id", "session_id"}}
+    number, path = next(iter(row.values())).row, next(iter(row.values())).path
+    before = known.setdefault(key, values)
+    unlike = [name for name in values if values[name].text != before[name].text]
+    if unlike:
+        first = before[unlike[0]].row
+        told = ", ".join(f"{name} {before[name].text!r} and {values[name].text!r}" for name in unlike[:3])
+        raise InputError(
+            "E705", f"rows {first} and {number} are both {what} and differ ({told})", "one row each",
+            "remove the wrong one", path=path,
+        )  # fmt: skip
 
 
 def _missing_people(path: Path, participants: Iterable[str], people: Mapping[str, object]) -> list[Notice]:

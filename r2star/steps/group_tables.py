@@ -13,8 +13,10 @@ from typing import Any
 
 from r2star.files import write_bytes_atomically, write_text_atomically
 from r2star.group.rows import STATS_COLUMNS, Row
-from r2star.steps.group_gather import MISSING, TEXT_COLUMNS, Gathered, number_column
+from r2star.regions.table import COLUMNS
+from r2star.steps.group_gather import Gathered
 from r2star.steps.group_people import People, is_age_column, shown_age
+from r2star.steps.group_rows import MISSING
 
 ENTITY_COLUMNS = {"participant_id": "sub", "session_id": "ses", "acquisition_id": "acq", "run_id": "run"}
 
@@ -35,19 +37,12 @@ def write_regions(
     write_text_atomically(
         sidecar, json.dumps(_descriptions(gathered, people), indent=2, sort_keys=True) + "\n"
     )
-    typed = {
-        name: pa.array(_numbers(gathered, name, replaced), from_pandas=True)
-        if (name in gathered.rows.column_names and name not in TEXT_COLUMNS) or name in replaced else column
-        for name, column in text.items()
-    }  # fmt: skip
+    typed = {name: pa.array(gathered.numbers[name], from_pandas=True) if name in gathered.numbers else column
+             for name, column in text.items()}  # fmt: skip
     sink = pa.BufferOutputStream()
     parquet.write_table(pa.table(typed), sink)
     write_bytes_atomically(folder / "regions.parquet", sink.getvalue().to_pybytes())
     return tsv, sidecar, folder / "regions.parquet"
-
-
-def _numbers(gathered: Gathered, name: str, replaced: Mapping[str, Any]) -> Any:
-    return replaced[name] if name in replaced else number_column(gathered, name)
 
 
 def _text_columns(gathered: Gathered, people: People, replaced: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,25 +87,16 @@ def _descriptions(gathered: Gathered, people: People) -> dict[str, Any]:
         name: {"Description": "Covariate of participants.tsv or sessions.tsv, as text"}
         for name in people.columns
     }
-    told |= {name: {"Description": f"BIDS entity {key}"} for name, key in ENTITY_COLUMNS.items()}
-    told |= {
-        name: {"Description": "Column of the first level's region tables", **_unit(name)}
-        for name in gathered.rows.column_names if name not in ENTITY_COLUMNS
-    }  # fmt: skip
+    for name in gathered.rows.column_names:
+        text, unit = COLUMNS.get(name, ("Column of the first level's region tables", ""))
+        told[name] = {"Description": text} | ({"Units": unit} if unit else {})
     told["GeneratedFrom"] = {
-        "Version": gathered.version,
-        "SettingsSHA256": gathered.settings_sha256,
-        "Units": len(gathered.units),
-    }
+        "Version": gathered.version, "SettingsSHA256": gathered.settings_sha256, "Units": len(gathered.units),
+    }  # fmt: skip
     told["Privacy"] = {
         "Description": "Ages above 89 are told as 89+; models used the ages of participants.tsv"
     }
     return told
-
-
-def _unit(name: str) -> dict[str, str]:
-    units = {"_per_s": "1/s", "_mm3": "mm3", "_mg_per_kg": "mg/kg", "_ug": "ug", "_tesla": "T"}
-    return next(({"Units": unit} for tail, unit in units.items() if name.endswith(tail)), {})
 
 
 def write_statistics(rows: Sequence[Row], path: Path) -> None:

@@ -1,0 +1,371 @@
+"""Tables as people really have them: each fault is told with its file and row, and nothing wrong gets into a number."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from r2star.cli.group import run_group
+from r2star.errors import DatasetError, InputError, R2starError, UsageError
+from r2star.simulate.cohort import simulate_cohort
+from r2star.steps.cohort import write_cohort
+from r2star.steps.group import GroupOutputs, analyse_group
+
+MODEL = """
+schema_version = 1
+[reference]
+column = "group"
+level = "control"
+[outcome]
+regions = ["putamen"]
+[columns.group]
+kind = "category"
+role = "exposure"
+[columns.age]
+unit = "year"
+[[models]]
+name = "group"
+formula = "age + group"
+"""
+
+
+class Study:
+    """A dataset that a test may spoil."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bids, self.output = folder, folder / "derivatives" / "r2star"
+        self.table = folder / "participants.tsv"
+        self.model = folder / "model.toml"
+        self.model.write_text(MODEL)
+
+    def run(self, **options: object) -> GroupOutputs:
+        options = {"model_file": self.model, "figures": False} | options
+        return analyse_group(self.bids, self.output, **options)  # type: ignore[arg-type]
+
+    def fails(self, kind: type[R2starError], code: str, **options: object) -> R2starError:
+        with pytest.raises(kind) as caught:
+            self.run(**options)
+        assert caught.value.code == code
+        assert not (self.output / "group").exists()
+        return caught.value
+
+    def edit(self, change: Callable[[list[list[str]]], None]) -> None:
+        """Change participants.tsv as rows of cells; the header is the first."""
+        rows = [line.split("\t") for line in self.table.read_text().splitlines()]
+        change(rows)
+        self.table.write_text("\n".join("\t".join(row) for row in rows) + "\n")
+
+    def set(self, row: int, column: str, text: str) -> None:
+        """Set a cell by the row's number in the file."""
+        self.edit(lambda rows: rows[row - 1].__setitem__(rows[0].index(column), text))
+
+    def unit(self, number: int) -> tuple[Path, Path]:
+        """Marker and region table of a unit."""
+        label = f"sub-{number:04d}"
+        return (
+            self.output / f"logs/units/{label}.json",
+            self.output / label / "anat" / f"{label}_seg-simulated_desc-R2star_stats.tsv",
+        )
+
+    def rewrite(self, number: int, change: Callable[[str], str]) -> None:
+        """Change a region table and its hash in the marker."""
+        marker, table = self.unit(number)
+        table.write_text(change(table.read_text()))
+        content = json.loads(marker.read_text())
+        content["outputs"] = {
+            name: hashlib.sha256(table.read_bytes()).hexdigest() for name in content["outputs"]
+        }
+        marker.write_text(json.dumps(content))
+
+    def mark(self, number: int, **changes: object) -> None:
+        marker, _ = self.unit(number)
+        marker.write_text(json.dumps(json.loads(marker.read_text()) | changes))
+
+    def rows(self, name: str = "group_stats.tsv") -> list[dict[str, str]]:
+        with (self.output / "group" / name).open(newline="") as handle:
+            return list(csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cohort")
+    write_cohort(simulate_cohort(2, n_controls=12, n_patients=12, n_sites=2), out)
+    return out
+
+
+@pytest.fixture
+def study(written: Path, tmp_path: Path) -> Study:
+    return Study(Path(shutil.copytree(written, tmp_path / "my study é")))
+
+
+def _estimate(study: Study, **options: object) -> dict[str, str]:
+    study.run(**options)
+    return next(row for row in study.rows() if row["term"] == "group")
+
+
+def test_duplicate_participant_with_another_age_is_told_with_both_rows(study: Study) -> None:  # G11
+    study.edit(lambda rows: rows.append([*rows[4][:3], "99", *rows[4][4:]]))
+    error = study.fails(InputError, "E705")
+    assert "rows 5 and 26 are both participant 0004" in str(error)
+    assert error.path == str(study.table)
+
+
+def test_duplicate_participant_that_is_the_same_changes_nothing(study: Study) -> None:
+    before = _estimate(study)
+    study.edit(lambda rows: rows.append(list(rows[4])))
+    assert _estimate(study) == before
+
+
+def test_decimal_comma_is_an_error_with_its_row(study: Study) -> None:  # G16
+    study.set(7, "age", "34,5")
+    error = study.fails(InputError, "E706")
+    assert "row 7, column age: '34,5', a number with a decimal point" in str(error)
+
+
+def test_capped_age_counts_at_its_cap_with_a_warning(study: Study) -> None:  # G16
+    study.set(7, "age", "89")
+    plain = _estimate(study)
+    study.set(7, "age", "89+")
+    outputs = study.run()
+    assert next(row for row in study.rows() if row["term"] == "group") == plain
+    (notice,) = [notice for notice in outputs.notices if notice.code == "W705"]
+    assert "row 7, column age: '89+'" in notice.message
+
+
+@pytest.mark.parametrize(("text", "warned"), [("n/a", False), ("", True), ("NA", True), ("NaN", True)])
+def test_missing_age_leaves_the_row_out_and_only_na_does_so_in_silence(
+    study: Study, text: str, warned: bool
+) -> None:
+    study.set(7, "age", text)
+    outputs = study.run()
+    row = next(row for row in study.rows() if row["term"] == "group")
+    assert (row["n"], row["n_missing"]) == ("23", "1")
+    assert [notice.code for notice in outputs.notices] == ["W706"] * warned
+
+
+def test_old_age_is_shown_as_89_plus_and_modelled_as_it_is(study: Study) -> None:  # S16
+    study.set(7, "age", "92.5")
+    with_92 = _estimate(study)
+    for path in (study.output / "group").rglob("*"):
+        if path.is_file():
+            assert b"92.5" not in path.read_bytes(), path
+    assert any(row["age"] == "89+" for row in study.rows("regions.tsv"))
+    study.set(7, "age", "89")
+    assert _estimate(study)["estimate"] != with_92["estimate"]
+
+
+def test_byte_order_mark_and_windows_line_ends_change_nothing(study: Study) -> None:  # G13
+    before = _estimate(study)
+    study.table.write_bytes(b"\xef\xbb\xbf" + study.table.read_bytes().replace(b"\n", b"\r\n"))
+    assert _estimate(study) == before
+
+
+def test_order_of_rows_means_nothing(study: Study) -> None:
+    before = _estimate(study)
+    study.edit(lambda rows: rows.__setitem__(slice(1, None), rows[:0:-1]))
+    assert _estimate(study) == before
+
+
+def test_labels_stay_text(study: Study) -> None:  # G08
+    labels = ["001", "NA", "1e5", "01", "1", "nan", "007", "None"]
+    for number, label in enumerate(labels, start=1):
+        marker, table = study.unit(number)
+        old = f"sub-{number:04d}"
+        folder = study.output / f"sub-{label}" / "anat"
+        folder.mkdir(parents=True)
+        new = folder / table.name.replace(old, f"sub-{label}")
+        new.write_text(table.read_text().replace(old, f"sub-{label}"))
+        content = json.loads(marker.read_text().replace(old, f"sub-{label}")) | {"entities": {"sub": label}}
+        content["outputs"] = {
+            str(new.relative_to(study.output)): hashlib.sha256(new.read_bytes()).hexdigest()
+        }
+        marker.unlink()
+        marker.with_name(f"sub-{label}.json").write_text(json.dumps(content))
+        study.edit(
+            lambda rows, old=old, label=label: [r.__setitem__(0, f"sub-{label}") for r in rows if r[0] == old]
+        )
+    study.run()
+    shown = {row["participant_id"] for row in study.rows("regions.tsv")}
+    assert {f"sub-{label}" for label in labels} <= shown
+    assert len(shown) == 24
+    assert next(row for row in study.rows() if row["term"] == "group")["n"] == "24"
+
+
+def test_text_is_written_as_it_was_read(study: Study) -> None:  # S03
+    hostile = '=HYPERLINK("http://x")'
+    study.set(5, "site", hostile)
+    study.run()
+    assert {row["site"] for row in study.rows("regions.tsv") if row["participant_id"] == "sub-0004"} == {
+        hostile
+    }
+
+
+def test_missing_participants_table_still_gathers(study: Study) -> None:  # G10
+    study.table.unlink()
+    outputs = study.run(model_file=None)
+    assert "W703" in {notice.code for notice in outputs.notices}
+    assert outputs.results == ()
+    assert len(study.rows("regions.tsv")) == 24 * 8 * 3
+
+
+def test_people_without_row_and_rows_without_people_are_told(study: Study) -> None:
+    study.edit(lambda rows: rows.pop(3))
+    study.edit(lambda rows: rows.append(["sub-9999", *rows[5][1:]]))
+    outputs = study.run()
+    told = {(notice.code, notice.message.split()[0]) for notice in outputs.notices}
+    assert {("W704", "sub-0003"), ("W707", "sub-9999"), ("W709", "sub-0003")} <= told
+    assert next(row for row in study.rows() if row["term"] == "group")["n"] == "23"
+
+
+def test_ragged_row_is_told(study: Study) -> None:
+    study.edit(lambda rows: rows[8].pop())
+    error = study.fails(InputError, "E705")
+    assert "row 9 has 15 cells, row 1 has 16" in str(error)
+
+
+def test_latin_1_is_told_with_its_row(study: Study) -> None:
+    study.table.write_bytes(study.table.read_bytes().replace(b"site01", "Zürich".encode("latin-1")))
+    assert "is not UTF-8" in str(study.fails(InputError, "E705"))
+
+
+def test_mixed_field_strengths_are_refused_unless_asked_for(study: Study) -> None:  # D21
+    for number in (*range(1, 5), *range(13, 17)):
+        study.rewrite(number, lambda text: text.replace("\t3\t6\tn/a\n", "\t7\t6\tn/a\n"))
+    error = study.fails(InputError, "E721")
+    assert "3 T, 7 T" in str(error)
+    assert "--allow-mixed-field" in error.fix
+    study.run(allow_mixed_field=True)
+    apart = {row["model"]: row["n"] for row in study.rows() if row["term"] == "group"}
+    assert apart == {"group@3T": "16", "group@7T": "8"}
+    study.model.write_text(MODEL.replace('"age + group"', '"age + field_strength_tesla + group"').replace(
+        "[columns.age]", '[columns.field_strength_tesla]\nkind = "category"\n[columns.age]'))  # fmt: skip
+    study.run()
+    assert {row["model"]: row["n"] for row in study.rows() if row["term"] == "group"} == {"group": "24"}
+
+
+def test_one_image_under_two_participants_is_told_and_strict_refuses(study: Study) -> None:  # E12
+    study.mark(3, inputs={"bids:raw:sub-0003/anat/sub-0003_echo-1_MEGRE.nii.gz": "aa"})
+    study.mark(9, inputs={"bids:raw:sub-0009/anat/sub-0009_echo-1_MEGRE.nii.gz": "aa"})
+    error = study.fails(InputError, "E722", strict=True)
+    assert "W702 sub-0003 and sub-0009 have the same image" in str(error)
+    outputs = study.run()
+    assert [notice.code for notice in outputs.notices] == ["W702"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"version": "0.0.9"}, {"settings_sha256": "b", "settings": {"fit_method": "arlo"}}]
+)
+def test_results_of_other_versions_or_settings_are_not_mixed(
+    study: Study, change: dict[str, object]
+) -> None:  # G23
+    study.mark(5, **change)
+    error = study.fails(UsageError, "E702")
+    assert "sub-0001 and sub-0005 differ in" in str(error)
+    assert ("0.0.9" if "version" in change else "fit_method") in str(error)
+
+
+def test_table_that_was_changed_or_lost_takes_no_part(study: Study) -> None:
+    _, changed = study.unit(2)
+    changed.write_text(changed.read_text().replace("putamen", "Putamen"))
+    study.unit(6)[1].unlink()
+    study.unit(8)[0].unlink()  # no marker: an incomplete unit
+    outputs = study.run()
+    assert {row["unit"]: row["reason"] for row in study.rows("exclusions.tsv")} == {
+        "sub-0002": "its region table was changed after it was written",
+        "sub-0006": "its region table is missing",
+    }
+    assert "W701" in {notice.code for notice in outputs.notices}
+    assert next(row for row in study.rows() if row["term"] == "group")["n"] == "21"
+
+
+def test_table_with_another_person_s_rows_is_told_with_its_row(study: Study) -> None:
+    study.rewrite(4, lambda text: text.replace("sub-0004", "sub-0005", 9).replace("sub-0005", "sub-0004", 8))
+    error = study.fails(InputError, "E703")
+    assert "row 10 is of another participant" in str(error)
+    assert error.path == str(study.unit(4)[1])
+
+
+def test_region_that_comes_twice_is_told(study: Study) -> None:
+    study.rewrite(4, lambda text: text + text.splitlines()[5] + "\n")
+    assert "row 26 comes twice" in str(study.fails(InputError, "E703"))
+
+
+def test_number_that_is_none_is_told_with_unit_and_row(study: Study) -> None:
+    study.rewrite(4, lambda text: text.replace("\t3600\t", "\t3600 mm\t", 1))
+    outputs_of = study.fails(InputError, "E704")
+    assert "row 2, column volume_mm3: '3600 mm'" in str(outputs_of)
+    assert outputs_of.unit == "sub-0004"
+
+
+def test_ragged_region_table_is_told(study: Study) -> None:
+    study.rewrite(4, lambda text: text.replace("\t3600\t", "\t3600\t\t", 1))
+    assert "row 2 has 32 cells, not 31" in str(study.fails(InputError, "E703"))
+
+
+def test_marker_that_points_outside_is_not_followed(study: Study) -> None:
+    secret = study.bids.parent / "secret_desc-R2star_stats.tsv"
+    secret.write_text("private")
+    study.mark(4, outputs={"../../../secret_desc-R2star_stats.tsv": hashlib.sha256(b"private").hexdigest()})
+    outputs = study.run()
+    assert any("outside the output folder" in notice.message for notice in outputs.notices)
+
+
+def test_nothing_of_the_first_level_is_a_dataset_error(study: Study) -> None:
+    shutil.rmtree(study.output / "logs")
+    study.fails(DatasetError, "E701")
+
+
+def test_nobody_at_the_reference_level_is_told(study: Study) -> None:
+    study.model.write_text(MODEL.replace('level = "control"', 'level = "healthy"'))
+    error = study.fails(InputError, "E716")
+    assert "healthy" in str(error)
+    assert "control, patient" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        (('formula = "age + group"', 'formula = "age + eval(group)"'), "E710", "no function 'eval'"),
+        (('formula = "age + group"', 'formula = "height + group"'), "E714", "height"),
+        (("[columns.age]", "[columns.weight]\n[columns.age]"), "", ""),
+        (('unit = "year"', 'unit = "year"\ncentering = "all"'), "E713", "columns.age.centering is not known"),
+        (("schema_version = 1", "schema_version = 2"), "E713", "schema_version is 2"),
+        (('kind = "category"', 'kind = "factor"'), "E713", "one of number, category"),
+        (('name = "group"', 'name = "../evil"'), "E713", "models[1].name"),
+        (("[[models]]", "[[models]"), "E719", "line 13"),
+        (('regions = ["putamen"]', 'regions = ["hippocampus"]'), "E717", "hippocampus"),
+        (("[outcome]", '[norms]\nfile = "../x.toml"\n[outcome]'), "E734", "beside the model file"),
+    ],
+)
+def test_mistakes_in_the_model_file(study: Study, change: tuple[str, str], code: str, words: str) -> None:
+    study.model.write_text(MODEL.replace(*change, 1))
+    if not code:
+        study.run()
+        return
+    error = study.fails(UsageError, code)
+    assert words in str(error)
+
+
+def test_column_of_the_model_that_is_not_in_the_table(study: Study) -> None:
+    study.model.write_text(
+        MODEL.replace('formula = "age + group"', 'formula = "age + height + group"').replace(
+            "[columns.age]", "[columns.height]\n[columns.age]")
+    )  # fmt: skip
+    error = study.fails(UsageError, "E711")
+    assert "'height'" in str(error)
+
+
+def test_confounded_group_gives_exit_code_1_and_says_why(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study.edit(lambda rows: [row.__setitem__(rows[0].index("site"), row[1]) for row in rows[1:]])
+    model = MODEL.replace('"age + group"', '"age + site + group"')
+    study.model.write_text(model.replace("[columns.age]", '[columns.site]\nkind = "category"\n[columns.age]'))
+    assert run_group(study.bids, study.output, study.model) == 1
+    assert "refused: it can't be told from site" in capsys.readouterr().out
