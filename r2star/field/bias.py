@@ -40,7 +40,7 @@ def predict_bias(
     Returns
     -------
     (N,) in 1/s; never more than the measured R2*: where the gradient would explain more, all of it. NaN where
-    R2* or the factor is NaN, or R2* is negative.
+    R2* or the factor is NaN, R2* is negative, or there is no solution.
 
     Examples
     --------
@@ -53,13 +53,15 @@ def predict_bias(
     """
     solve = SOLVERS[method]
     out = np.empty(r2star_per_s.shape, np.float32)
-    times = np.asarray(echo_times_s, np.float32)
+    # a common shift of all echoes changes the amplitude only; from the first on, fast decays don't vanish
+    times = (np.asarray(echo_times_s, np.float64) - float(echo_times_s[0])).astype(np.float32)
     for start in range(0, out.size, _CHUNK):
         part = slice(start, start + _CHUNK)
         measured = r2star_per_s[part].astype(np.float32)
-        true = solve(measured, np.maximum(factor[part].T.astype(np.float32), np.float32(1e-6)), times)
-        bias = measured - np.clip(true, 0, None)
-        out[part] = np.where(measured >= 0, bias, np.nan)
+        with np.errstate(all="ignore"):  # what has no solution becomes NaN
+            true = solve(measured, np.maximum(factor[part].T.astype(np.float32), np.float32(1e-6)), times)
+        known = (measured >= 0) & np.isfinite(true)
+        out[part] = np.where(known, measured - np.maximum(true, 0), np.nan)
     return out
 
 

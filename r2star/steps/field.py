@@ -214,7 +214,7 @@ class _Echoes:
         **how: Any,
     ) -> None:
         self.signal = np.empty((len(pairs), int(np.count_nonzero(mask))), np.complex64)
-        self.mean_magnitude = np.zeros(mask.shape, np.float32)
+        self.mean_magnitude = np.zeros(mask.shape, np.float32, order="F")  # as images are read
         ranges = []
         for packed, paths in zip(self.signal, pairs):
             stored, size = _read_pair(paths, grid, **how)
@@ -223,7 +223,8 @@ class _Echoes:
             # the unit is known after the last echo: until then phase lies in the real part
             packed.real = stored[mask]
             packed.imag = size[mask]
-            self.mean_magnitude += np.nan_to_num(size) / np.float32(len(pairs))
+            self.mean_magnitude += size
+        self.mean_magnitude = np.nan_to_num(self.mean_magnitude / np.float32(len(pairs)), posinf=0, neginf=0)
         with _naming(pairs[0][0]):
             self.unit = recognise_phase_unit(ranges, declared if isinstance(declared, str) else None)
         for packed in self.signal:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq, least_squares
 
-from r2star.field import GAMMA_HZ_PER_UT, choose_dephasing, expected_bias, predict_bias, predict_bias_map
+from r2star.field import (
+    GAMMA_HZ_PER_UT,
+    choose_dephasing,
+    dephasing_factor,
+    expected_bias,
+    predict_bias,
+    predict_bias_map,
+)
 from r2star.field.bias import SOLVERS
 
 EVEN = np.linspace(0.005, 0.029, 6)
@@ -85,6 +92,18 @@ def test_no_gradient_no_bias_and_no_more_than_all_of_r2star():
 def _fit_nonlinear_rate(rate, factor):
     """Zero where ``rate`` is the fit of the factor alone: the greatest R2* that dephasing explains."""
     return rate - _fit_nonlinear(factor, EVEN)
+
+
+@pytest.mark.parametrize("method", SOLVERS)
+def test_no_input_raises_or_exceeds_the_measured_value(method):
+    rng = np.random.default_rng(3)
+    rate = np.concatenate([rng.uniform(0, 100, 3000), rng.uniform(0, 3000, 3000)])
+    gradient = rng.uniform(0, 5000, (6000, 3)) * rng.uniform(size=(6000, 1)) ** 4
+    factor = dephasing_factor(gradient, EVEN, choose_dephasing("3D", None, (3.0, 3.0, 3.0)))
+    bias = predict_bias(rate, factor, EVEN, method)
+    assert not np.isinf(bias).any()
+    assert np.nanmax(bias - rate) < 1e-3
+    assert np.isfinite(bias[rate < 100]).mean() > 0.98
 
 
 def test_values_that_are_not_known_stay_unknown():
