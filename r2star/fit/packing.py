@@ -102,36 +102,43 @@ def _scan(signal: Rows, noise: Rows, rules: Rules, top: Rows, facts: Rows) -> No
     facts[:] = 0.0
     top[:] = 0.0
     alive[:] = 1.0
+    may_drop = rules.lowest_echo >= 0.0 or rules.drop_sigmas > 0.0
     for echo in range(signal.shape[0]):
         row = signal[echo]
         for lane in range(LANES):
-            top[lane] = max(top[lane], row[lane])
-            smallest[lane] = min(smallest[lane], row[lane])
+            top[lane] = row[lane] if row[lane] > top[lane] else top[lane]
+            smallest[lane] = row[lane] if row[lane] < smallest[lane] else smallest[lane]
         for lane in range(LANES):
-            trouble[lane] += 0.0 if abs(row[lane]) < math.inf else 1.0
+            trouble[lane] += row[lane] - row[lane]  # 0, or NaN where an echo is not finite
             n_positive[lane] += 1.0 if row[lane] > SMALLEST else 0.0
-        for lane in range(LANES):
-            loud = row[lane] > rules.lowest_echo and row[lane] >= rules.drop_sigmas * noise[lane]
-            alive[lane] = alive[lane] if loud else 0.0
-            end[lane] += alive[lane]
-        for lane in range(LANES):
-            first[lane] = echo + 1.0 if row[lane] >= rules.saturation else first[lane]
+        if may_drop:
+            for lane in range(LANES):
+                loud = row[lane] > rules.lowest_echo and row[lane] >= rules.drop_sigmas * noise[lane]
+                alive[lane] = alive[lane] if loud else 0.0
+                end[lane] += alive[lane]
+        if rules.saturation < math.inf:
+            for lane in range(LANES):
+                first[lane] = echo + 1.0 if row[lane] >= rules.saturation else first[lane]
+    if not may_drop:
+        end[:] = signal.shape[0]
 
 
 @kernel
 def _normalise(signal: Rows, noise: Rows, top: Rows, status: NDArray[np.uint8], variation: Rows) -> None:
     """Divide by the largest echo; a voxel with a fault becomes a row of ones, which every estimator survives."""
-    mean = np.zeros(LANES)
+    mean, inverse = np.zeros(LANES), np.empty(LANES)
     variation[:] = 0.0
     for lane in range(LANES):
         top[lane] = top[lane] if status[lane] == OK else 0.0
+        inverse[lane] = 1.0 / top[lane] if top[lane] > 0 else 0.0
+        noise[lane] *= inverse[lane]
     for echo in range(signal.shape[0]):
         row = signal[echo]
         for lane in range(LANES):
-            row[lane] = row[lane] / top[lane] if top[lane] > 0 else 1.0
-            mean[lane] += row[lane] / signal.shape[0]
+            row[lane] = row[lane] * inverse[lane] if inverse[lane] > 0 else 1.0
+            mean[lane] += row[lane]
     for lane in range(LANES):
-        noise[lane] = noise[lane] / top[lane] if top[lane] > 0 else 0.0
+        mean[lane] /= signal.shape[0]
     for echo in range(signal.shape[0]):
         row = signal[echo]
         for lane in range(LANES):

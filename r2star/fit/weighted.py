@@ -63,26 +63,25 @@ def _fill_logs(y: Rows, f: Rows, logs: Rows) -> None:
 def _regress(logs: Rows, decays: Rows, x: Rows, rate: Rows, amplitude: Rows) -> None:
     """Straight line through the logarithms, weights e²: rate is minus its slope, amplitude exp of its level at x = 0.
 
-    The sums are taken about the weighted mean of x, in two passes, so that nothing is lost by cancellation.
+    x runs from the first echo, where a decay has its weight, so the differences below lose no digits.
     """
-    total, mean_x, mean_log = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
+    sums = np.zeros((5, LANES))  # of the weights times 1, x, x², ln y, x·ln y
     for echo in range(x.size):
-        log, e = logs[echo], decays[echo]
+        log, e, x_echo = logs[echo], decays[echo], x[echo]
+        w, w_x, w_xx = sums[0], sums[1], sums[2]
         for lane in range(LANES):
             weight = e[lane] * e[lane]
-            total[lane] += weight
-            mean_x[lane] += weight * x[echo]
-            mean_log[lane] += weight * log[lane]
-    for lane in range(LANES):
-        mean_x[lane] /= total[lane]
-        mean_log[lane] /= total[lane]
-    above, below = np.zeros(LANES), np.zeros(LANES)
-    for echo in range(x.size):
-        log, e = logs[echo], decays[echo]
+            w[lane] += weight
+            w_x[lane] += weight * x_echo
+            w_xx[lane] += weight * x_echo * x_echo
+        w_log, w_x_log = sums[3], sums[4]
         for lane in range(LANES):
-            lever = e[lane] * e[lane] * (x[echo] - mean_x[lane])
-            above[lane] += lever * (log[lane] - mean_log[lane])
-            below[lane] += lever * (x[echo] - mean_x[lane])
+            term = e[lane] * e[lane] * log[lane]
+            w_log[lane] += term
+            w_x_log[lane] += term * x_echo
+    w, w_x, w_xx, w_log, w_x_log = sums[0], sums[1], sums[2], sums[3], sums[4]
     for lane in range(LANES):
-        rate[lane] = -above[lane] / below[lane]
-        amplitude[lane] = fast_exp(min(max(mean_log[lane] + rate[lane] * mean_x[lane], -340.0), 340.0))
+        determinant = w[lane] * w_xx[lane] - w_x[lane] * w_x[lane]
+        rate[lane] = (w_x[lane] * w_log[lane] - w[lane] * w_x_log[lane]) / determinant
+        level = (w_xx[lane] * w_log[lane] - w_x[lane] * w_x_log[lane]) / determinant
+        amplitude[lane] = fast_exp(min(max(level, -340.0), 340.0))
