@@ -53,6 +53,7 @@ class Settings:
     maps: tuple[str, ...] = ()
     iron_calibration: str | None = None
     fit_only: bool = False
+    xform: str | None = None
     assume_orientation: bool = False
     strict: bool = False
     force: bool = False

@@ -28,9 +28,7 @@ def init_field_wf(unit: Unit, settings: Settings, stages: Stages) -> pe.Workflow
     sidecar = dict((unit.phase or unit.real)[0].sidecar) if unit.phase or unit.real else {}
     if not unit.phase:
         sidecar["Units"] = "rad"  # made from real and imaginary parts
-    b0_step = steps.EstimateB0(
-        echo_times_s=times, sidecar=sidecar, assume_orientation=settings.assume_orientation
-    )
+    b0_step = steps.EstimateB0(echo_times_s=times, sidecar=sidecar)
     b0 = make_node("b0", b0_step, stages.next("mapping B0", share=0.15), mem_gb=2)
     bias_step = steps.PredictGradientBias(
         echo_times_s=times, method=settings.fit_method, corrected=settings.field_gradient == "correct"

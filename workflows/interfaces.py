@@ -13,7 +13,7 @@ from r2star.steps.anatomy import (
 )
 from r2star.steps.field import estimate_b0, predict_gradient_bias
 from r2star.steps.fit import fit_maps
-from r2star.steps.inputs import check_inputs
+from r2star.steps.inputs import check_inputs, check_t1w
 from r2star.steps.publish import publish_unit
 from r2star.steps.tables import write_region_table
 from r2star.workflows.step import Step
@@ -21,6 +21,10 @@ from r2star.workflows.step import Step
 
 class CheckInputs(Step, function=check_inputs):
     """Verify every file of a unit."""
+
+
+class CheckT1w(Step, function=check_t1w):
+    """Verify a T1w."""
 
 
 class FitMaps(Step, function=fit_maps):

@@ -7,6 +7,7 @@ import re
 from nipype.interfaces.utility import Merge
 from nipype.pipeline import engine as pe
 
+from r2star.settings import Settings
 from r2star.workflows.stage import Stage
 from r2star.workflows.step import Step, StepNode
 
@@ -36,6 +37,12 @@ def merge(graph: pe.Workflow, name: str, sources: list[tuple[pe.Node, str]]) -> 
     for number, (source, output) in enumerate(sources, start=1):
         graph.connect(source, output, node, f"in{number}")
     return node
+
+
+def orientation_rule(settings: Settings) -> dict[str, object]:
+    """What the input checks are told about contradictory or missing orientations."""
+    rule: dict[str, object] = {"assume_orientation": settings.assume_orientation}
+    return rule | ({} if settings.xform is None else {"xform": settings.xform})
 
 
 def node_name(kind: str, label: str) -> str:

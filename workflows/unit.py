@@ -16,11 +16,14 @@ from r2star.settings import Settings
 from r2star.workflows import interfaces as steps
 from r2star.workflows.alignment import init_alignment_wf
 from r2star.workflows.field import init_field_wf
-from r2star.workflows.nodes import make_node, merge, node_name
+from r2star.workflows.nodes import make_node, merge, node_name, orientation_rule
 from r2star.workflows.regions import MAPS, first, init_regions_wf
 from r2star.workflows.stage import Stages
 
-INPUTS = ["t1w_to_template", "template_to_t1w", "t1w_brain_mask", "anatomy_record", "anatomy_notices"]
+#: What the units of a participant share, and take in their ``inputnode``.
+ANATOMY = [
+    "t1w", "t1w_to_template", "template_to_t1w", "t1w_brain_mask", "t1w_hashes", "anatomy_record", "anatomy_notices",
+]  # fmt: skip
 #: What is published: name → (node, output) of each part.
 Parts = dict[str, list[tuple[pe.Node, str]]]
 
@@ -30,16 +33,16 @@ def init_unit_wf(
 ) -> pe.Workflow:
     """The graph of one unit; without an atlas (``--fit-only``) it ends with the maps."""
     graph = pe.Workflow(node_name("unit", unit.label))
-    source = pe.Node(IdentityInterface(INPUTS), "inputnode")
+    source = pe.Node(IdentityInterface(ANATOMY), "inputnode")
     stages = Stages((unit.label,))
     check = make_node("check", _check(unit, settings), stages.next("checking inputs", 0.02))
     fit = make_node("fit", _fit(unit, settings), stages.next("fitting R2*", 0.04), n_threads=n_threads)
     publish = make_node(
         "publish", _publish(unit, settings), stages.next("writing results", 0.02, is_last=True)
     )
-    graph.connect([(check, fit, [("magnitude", "magnitude")]), (check, publish, [("hashes", "hashes")])])
+    graph.connect([(check, fit, [("magnitude", "magnitude")])])
     parts: Parts = {"files": [(fit, "derivatives")], "records": [(check, "record"), (fit, "record")]}
-    parts["notices"] = [(check, "notices"), (fit, "notices")]
+    parts |= {"notices": [(check, "notices"), (fit, "notices")], "hashes": [(check, "hashes")]}
     if atlas is not None:
         align = init_alignment_wf(
             settings, atlas, atlas_name, stages, n_threads, has_t1w=unit.t1w is not None
@@ -50,7 +53,7 @@ def init_unit_wf(
             field = init_field_wf(unit, settings, stages)
             _connect_field(graph, check, fit, align, field, regions, parts, settings)
         _connect_regions(graph, check, fit, align, regions, parts)
-    for name in ("files", "records"):
+    for name in ("files", "records", "hashes"):
         graph.connect(merge(graph, name, parts[name]), "out", publish, name)
     return graph
 
@@ -66,9 +69,9 @@ def _connect_alignment(
     like = (("magnitude", first), "inputnode.like")
     graph.connect([(check, align, [("magnitude", "inputnode.magnitude"), like])])
     if has_t1w:
-        transforms = [(name, f"inputnode.{name}") for name in INPUTS[:3]]
-        graph.connect([(source, align, transforms), (check, align, [("t1w", "inputnode.t1w")])])
+        graph.connect([(source, align, [(name, f"inputnode.{name}") for name in ANATOMY[:4]])])
         parts["files"] += [(source, "t1w_to_template"), (source, "template_to_t1w")]
+        parts["hashes"].append((source, "t1w_hashes"))
         parts["records"].append((source, "anatomy_record"))
         parts["notices"].append((source, "anatomy_notices"))
     _collect(parts, align, "files", "records", "notices")
@@ -115,15 +118,12 @@ def _check(unit: Unit, settings: Settings) -> steps.CheckInputs:
     images = ("magnitude", "phase", "real", "imaginary")
     paths = {name: [str(echo.path) for echo in getattr(unit, name)] for name in images}
     echoes = (*unit.magnitude, *unit.phase, *unit.real, *unit.imaginary)
-    step = steps.CheckInputs(
+    return steps.CheckInputs(
         **{name: value for name, value in paths.items() if value or name == "magnitude"},
         sidecars=[str(path) for path in dict.fromkeys(one for echo in echoes for one in echo.sidecar_paths)],
-        assume_orientation=settings.assume_orientation,
         found_notices=json.dumps([notice.as_dict() for notice in unit.notices]),
+        **orientation_rule(settings),
     )
-    if unit.t1w is not None:
-        step.inputs.t1w = str(unit.t1w)
-    return step
 
 
 def _fit(unit: Unit, settings: Settings) -> steps.FitMaps:
@@ -131,7 +131,6 @@ def _fit(unit: Unit, settings: Settings) -> steps.FitMaps:
     return steps.FitMaps(
         echo_times_s=list(unit.echo_times_s),
         method=settings.fit_method,
-        assume_orientation=settings.assume_orientation,
     )
 
 

@@ -133,6 +133,11 @@ def _add_anatomy(parser: Parser) -> None:
         help="other quantitative maps in --derivatives to summarise over the same regions",
     )
     group.add_argument(
+        "--xform",
+        choices=("sform", "qform"),
+        help="which to believe in images whose sform and qform contradict each other",
+    )
+    group.add_argument(
         "--assume-orientation",
         action="store_true",
         help="accept images whose header has no orientation (qform and sform codes 0)",
@@ -253,6 +258,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         maps=tuple(options.maps),
         iron_calibration=options.iron,
         fit_only=options.fit_only,
+        xform=options.xform,
         assume_orientation=options.assume_orientation,
         strict=options.strict,
         force=options.force,

@@ -198,11 +198,15 @@ def is_complete(unit: Unit, settings: Settings) -> bool:
         marker is not None
         and marker.version == __version__
         and marker.settings_sha256 == settings.result_key
-        and not changed_inputs(
-            marker, {bids_uri(path, {RAW: settings.bids_dir}): path for path in unit.files}
-        )
+        and not changed_inputs(marker, inputs_of(unit, settings))
         and not changed_outputs(settings.output_dir, marker)
     )
+
+
+def inputs_of(unit: Unit, settings: Settings) -> dict[str, Path]:
+    """The files that a run of the unit reads, by the names that its marker has for them."""
+    unused = {unit.t1w} if settings.fit_only else set()
+    return {bids_uri(path, {RAW: settings.bids_dir}): path for path in unit.files if path not in unused}
 
 
 def run_units(units: Sequence[Unit], settings: Settings, locks: UnitLocks, outcome: Outcome) -> None:

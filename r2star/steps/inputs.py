@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,19 @@ ECHO_GRID_TOLERANCE_MM = 0.01
 
 
 class CheckedInputs(NamedTuple):
-    """What the other steps read, in order of echo time."""
+    """The echoes that the other steps read, in order of echo time."""
 
     magnitude: tuple[Path, ...]
     phase: tuple[Path, ...]
-    t1w: Path | None
     hashes: Path  # JSON: file → SHA-256 of its content
+    notices: tuple[Notice, ...]
+
+
+class CheckedAnatomy(NamedTuple):
+    """The T1w that the other steps read."""
+
+    t1w: Path
+    hashes: Path
     notices: tuple[Notice, ...]
 
 
@@ -34,54 +41,103 @@ def check_inputs(
     phase: tuple[Path, ...] = (),
     real: tuple[Path, ...] = (),
     imaginary: tuple[Path, ...] = (),
-    t1w: Path | None = None,
     sidecars: tuple[Path, ...] = (),
+    xform: str | None = None,
     assume_orientation: bool = False,
     found_notices: str = "[]",
 ) -> CheckedInputs:
-    """Read every file to its end and check shapes, grids and values of the echoes.
+    """Read every file of a unit to its end and check shapes, grids and values of the echoes.
 
-    Real and imaginary parts become magnitude and phase (radians) in ``out_dir``. ``found_notices`` is a JSON list
-    of the warnings that finding the unit raised. Raises `InputError` (E1 for a file, E30 for its values).
+    Real and imaginary parts become magnitude and phase (radians) in ``out_dir``. Where ``xform`` or
+    ``assume_orientation`` settle an orientation, the images are written afresh with it, so that nobody decides
+    again. ``found_notices`` is a JSON list of the warnings that finding the unit raised.
+
+    Raises
+    ------
+    InputError
+        E1 for a file, E301 to E309 for values, shapes and grids.
     """
-    notices = [Notice(**one) for one in json.loads(found_notices)]
-    hashes = {str(path): sha256_of(path) for path in sidecars}
-    for kind, paths in (("magnitude", magnitude), ("phase", phase), ("real", real), ("imaginary", imaginary)):
-        notices += _check_echoes(kind, paths, hashes, assume_orientation=assume_orientation)
+    reading = _Reading(out_dir, xform, assume_orientation)
+    reading.notices += [Notice(**one) for one in json.loads(found_notices)]
+    reading.hashes |= {str(path): sha256_of(path) for path in sidecars}
+    kinds = {"magnitude": magnitude, "phase": phase, "real": real, "imaginary": imaginary}
+    settled = {kind: reading.echoes(kind, paths) for kind, paths in kinds.items()}
+    _check_one_grid(reading.paths, reading.grids)
     if real and not magnitude:
-        magnitude, phase = _magnitude_and_phase(real, imaginary, out_dir)
-    if t1w is not None:
-        image = read_image(t1w, assume_orientation=assume_orientation)
-        hashes[str(t1w)] = image.sha256
-        notices += [*image.notices, *_check_t1w(t1w, image)]
-    out = out_dir / "hashes.json"
-    write_text_atomically(out, json.dumps(hashes, indent=1, sort_keys=True) + "\n")
-    return CheckedInputs(tuple(magnitude), tuple(phase), t1w, out, tuple(dict.fromkeys(notices)))
+        parts = _magnitude_and_phase(settled["real"], settled["imaginary"], out_dir)
+        settled["magnitude"], settled["phase"] = parts
+    notices = tuple(dict.fromkeys(reading.notices))
+    return CheckedInputs(settled["magnitude"], settled["phase"], reading.write_hashes(), notices)
 
 
-def _check_echoes(
-    kind: str, paths: Sequence[Path], hashes: dict[str, str], *, assume_orientation: bool
-) -> list[Notice]:
-    """Read the echoes of one kind; they must share shape and grid, and hold signal."""
-    notices: list[Notice] = []
-    grids: list[Grid] = []
-    for path in paths:
-        image = read_image(path, assume_orientation=assume_orientation)
-        hashes[str(path)] = image.sha256
-        if image.data.ndim != 3:
-            raise InputError(
-                "E305",
-                f"the image has shape {image.data.shape}",
-                "one 3D image an echo is needed",
-                "split the file into one file an echo, each with its EchoTime",
-                path=path,
-            )
-        grids.append(image.grid)
-        notices += image.notices
-        if kind == "magnitude":
-            notices += _check_magnitude(path, image.data)
-    _check_one_grid(paths, grids)
-    return notices
+def check_t1w(
+    t1w: Path, out_dir: Path, xform: str | None = None, assume_orientation: bool = False
+) -> CheckedAnatomy:
+    """Read a T1w to its end; it must be one 3D head. ``xform`` and ``assume_orientation`` as in `check_inputs`.
+
+    Raises
+    ------
+    InputError
+        E1 for the file, E308 where it is not 3D or holds no signal.
+    """
+    reading = _Reading(out_dir, xform, assume_orientation)
+    image, settled = reading.image(t1w, "T1w")
+    if image.data.ndim != 3 or not np.any(np.nan_to_num(image.data) > 0):
+        raise InputError(
+            "E308",
+            f"the T1w has shape {image.data.shape} or holds no signal",
+            "one 3D head is needed",
+            "export it again",
+            path=t1w,
+        )
+    return CheckedAnatomy(settled, reading.write_hashes(), tuple(dict.fromkeys(reading.notices)))
+
+
+class _Reading:
+    """Reads images by one rule and remembers their hashes, grids and warnings."""
+
+    def __init__(self, out_dir: Path, xform: str | None, assume_orientation: bool) -> None:
+        self._out_dir = out_dir
+        self._rule: dict[str, Any] = {"xform": xform, "assume_orientation": assume_orientation}
+        self._settle = xform is not None or assume_orientation
+        self.hashes: dict[str, str] = {}
+        self.paths: list[Path] = []
+        self.grids: list[Grid] = []
+        self.notices: list[Notice] = []
+
+    def image(self, path: Path, name: str) -> tuple[Image, Path]:
+        """An image, and the file that others read it from."""
+        image = read_image(path, **self._rule)
+        self.hashes[str(path)] = image.sha256
+        self.notices += image.notices
+        if not self._settle or image.data.ndim != 3:
+            return image, path
+        return image, write_image(self._out_dir / f"{name}.nii.gz", image.data, image.grid)
+
+    def echoes(self, kind: str, paths: Sequence[Path]) -> tuple[Path, ...]:
+        """Check the echoes of one kind."""
+        settled = []
+        for number, path in enumerate(paths, start=1):
+            image, own = self.image(path, f"{kind}_{number}")
+            if image.data.ndim != 3:
+                raise InputError(
+                    "E305",
+                    f"the image has shape {'×'.join(map(str, image.data.shape))}",
+                    "one 3D image an echo is needed",
+                    "split the file into one file an echo, each with its EchoTime",
+                    path=path,
+                )
+            self.paths.append(path)
+            self.grids.append(image.grid)
+            if kind == "magnitude":
+                self.notices += _check_magnitude(path, image.data)
+            settled.append(own)
+        return tuple(settled)
+
+    def write_hashes(self) -> Path:
+        """The hashes so far, as JSON."""
+        text = json.dumps(self.hashes, indent=1, sort_keys=True) + "\n"
+        return write_text_atomically(self._out_dir / "hashes.json", text)
 
 
 def _check_one_grid(paths: Sequence[Path], grids: Sequence[Grid]) -> None:
@@ -134,19 +190,6 @@ def _check_magnitude(path: Path, data: NDArray[np.generic]) -> list[Notice]:
             )
         )
     return notices
-
-
-def _check_t1w(path: Path, image: Image) -> list[Notice]:
-    """A T1w must be 3D and hold something."""
-    if image.data.ndim != 3 or not np.any(np.nan_to_num(image.data) > 0):
-        raise InputError(
-            "E308",
-            f"the T1w has shape {image.data.shape} or holds no signal",
-            "one 3D head is needed",
-            "export it again",
-            path=path,
-        )
-    return []
 
 
 def _magnitude_and_phase(

@@ -11,7 +11,7 @@ from r2star import __version__
 from r2star.bids.names import kind_of, result_path, sidecar_path
 from r2star.bids.sidecars import RAW, acquisition_facts, bids_uri, image_sidecar, with_provenance, write_json
 from r2star.bids.units import Unit
-from r2star.files import copy_atomically, sha256_of
+from r2star.files import copy_atomically, sha256_of, sweep_temporary
 from r2star.runs.records import Marker, write_marker
 
 SOFTWARE = {"r2star": __version__}
@@ -26,7 +26,7 @@ class Published(NamedTuple):
 def publish_unit(
     unit: Unit,
     files: tuple[Path, ...],
-    hashes: Path,
+    hashes: tuple[Path, ...],
     records: tuple[Path, ...],
     output_dir: str,
     bids_dir: str,
@@ -41,12 +41,17 @@ def publish_unit(
     """
     root = Path(output_dir)
     roots = {RAW: Path(bids_dir)}
-    inputs = {bids_uri(Path(path), roots): digest for path, digest in json.loads(hashes.read_text()).items()}
+    known = [item for path in hashes for item in json.loads(path.read_text()).items()]
+    inputs = {bids_uri(Path(path), roots): digest for path, digest in known}
     images = [name for name in sorted(inputs) if name.endswith((".nii", ".nii.gz"))]
     outputs: dict[str, str] = {}
+    folders: set[Path] = set()
     for source in (*files, *_missing_sidecars(files, out_dir)):
         target = root / result_path(unit, source.name)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.parent not in folders:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            sweep_temporary(target.parent)  # what an earlier run was killed over
+            folders.add(target.parent)
         if source.suffix == ".json":
             sidecar = json.loads(source.read_text())
             write_json(target, with_provenance(sidecar, images, SOFTWARE, acquisition_facts(unit)))

@@ -178,7 +178,7 @@ def test_a_second_run_does_nothing_and_a_changed_file_is_done_again(
 
     damaged = out / "sub-01/anat/sub-01_R2starmap.nii.gz"
     bytes_before = damaged.read_bytes()
-    damaged.write_bytes(bytes_before[:-1] + b"\0")
+    damaged.write_bytes(bytes_before[:-1] + bytes([bytes_before[-1] ^ 1]))
     (out / "sub-02/anat/sub-02_S0map.nii.gz").unlink()
     verified = r2star("verify", out)
     assert verified.returncode == 1
