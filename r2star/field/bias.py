@@ -17,7 +17,8 @@ from r2star.field.dephasing import DephasingModel, dephasing_factor
 
 Floats = NDArray[np.floating[Any]]
 _CHUNK = 32768
-_ROUNDS = 4
+#: With so many, up to 200 µT/m across 4 mm, a result stays as it is to 1e-4/s.
+_ROUNDS, _ARLO_ROUNDS = 3, 8
 _FORWARD_ROUNDS = 8
 
 
@@ -145,7 +146,7 @@ def _solve_arlo(measured: Floats, factor: Floats, times: Floats) -> Floats:
     """R for which ARLO (Pei 2015, doi:10.1002/mrm.25137) of the dephased decay is R_m, by substitution."""
     third = (times[1] - times[0]) / 3
     true = measured
-    for _ in range(2 * _ROUNDS):
+    for _ in range(_ARLO_ROUNDS):
         signal = factor * np.exp(-times[:, None] * true)
         integral = third * (signal[:-2] + 4 * signal[1:-1] + signal[2:])
         drop = signal[:-2] - signal[2:]

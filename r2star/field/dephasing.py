@@ -136,11 +136,12 @@ def iterate_dephasing(
     """
     used = [axis for axis, length_mm in enumerate(model.lengths_mm) if length_mm > 0]
     for start in range(0, gradient_ut_per_m.shape[2], depth):
-        slab = gradient_ut_per_m[:, :, start : start + depth]
         # transposed, slabs of images that lie x fastest in memory are contiguous
-        known = np.isfinite(slab[..., used]).all(axis=-1).T
+        along = [gradient_ut_per_m[:, :, start : start + depth, axis].T for axis in range(3)]
+        known = np.isfinite(sum(along[axis] for axis in used)) if used else np.zeros(along[0].shape, bool)
+        packed = np.zeros((np.count_nonzero(known), 3), np.float32)
+        for axis in used:
+            packed[:, axis] = along[axis][known]
         factor = np.ones((len(echo_times_s), *known.shape), np.float32)
-        factor[:, known] = np.moveaxis(
-            dephasing_factor(slab.swapaxes(0, 2)[known], echo_times_s, model), -1, 0
-        )
+        factor[:, known] = np.moveaxis(dephasing_factor(packed, echo_times_s, model), -1, 0)
         yield factor.T
