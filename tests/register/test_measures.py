@@ -1,0 +1,78 @@
+"""Measures against hand-made cases, and verdicts that follow the worst of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from r2star.images import Grid, Image
+from r2star.register import measures
+from r2star.register.measures import Thresholds, explain, judge_registration
+from r2star.register.transforms import Affine
+
+ATLAS = {("putamen", "L"): 1000.0, ("putamen", "R"): 1000.0, ("caudate", "L"): 800.0, ("caudate", "R"): 700.0}
+
+
+def test_the_worst_measure_decides() -> None:
+    good = {"box_similarity": 0.9, "jacobian_min": 0.5, "jacobian_max": 2.0}
+    limits = Thresholds(box_similarity=(0.5, 0.3), jacobian_max=(4.0, 8.0))
+    assert judge_registration(good, limits) == "pass"
+    assert judge_registration(good | {"jacobian_max": 5.0}, limits) == "doubtful"
+    assert judge_registration(good | {"jacobian_max": 5.0, "box_similarity": 0.2}, limits) == "fail"
+    assert judge_registration(good | {"jacobian_max": np.inf}, limits) == "fail"
+    verdicts = {name: verdict for name, _, verdict in explain(good | {"jacobian_max": 5.0}, limits)}
+    assert verdicts == {"box_similarity": "pass", "jacobian_min": "pass", "jacobian_max": "doubtful"}
+
+
+def test_local_correlation_is_blind_to_bias_and_sign_but_not_to_place() -> None:
+    rng = np.random.default_rng(2)
+    image = gaussian_filter(rng.normal(size=(30, 30, 30)), 1.5)
+    where = np.ones(image.shape, bool)
+    same = measures.local_correlation(image, 7 - 3 * image, where)
+    assert same == pytest.approx(1, abs=1e-6)
+    assert measures.local_correlation(image, np.roll(image, 6, axis=0), where) < 0.15
+    assert measures.local_correlation(image, rng.normal(size=image.shape), where) < 0.05
+
+
+def test_volumes_over_a_common_ratio() -> None:
+    grown = {key: 1.2 * size for key, size in ATLAS.items()}
+    even = measures.volume_measures(grown, ATLAS)
+    assert even["volume_ratio_common"] == pytest.approx(1.2)
+    assert even["volume_ratio_min"] == even["volume_ratio_max"] == pytest.approx(1)
+    assert even["asymmetry_max"] == pytest.approx(0)
+    grown["putamen", "L"] = 600.0
+    uneven = measures.volume_measures(grown, ATLAS)
+    assert uneven["volume_ratio_min"] == pytest.approx(0.5)
+    assert uneven["asymmetry_max"] == pytest.approx(np.log(2), rel=1e-4)
+
+
+def test_no_volume_at_all_fails() -> None:
+    assert judge_registration(measures.volume_measures({}, ATLAS)) == "fail"
+
+
+def test_a_mirroring_affine_fails() -> None:
+    found = measures.scale_measures(np.diag([-1.0, 1.1, 0.9, 1.0]))
+    assert found["affine_scale_max"] == pytest.approx(1.1)
+    assert found["affine_scale_min"] == pytest.approx(-0.9)
+    assert judge_registration(found) == "fail"
+
+
+def test_a_registration_off_its_peak_has_no_contrast() -> None:
+    rng = np.random.default_rng(5)
+    affine = np.diag([3.0, 3, 3, 1])
+    grid = Grid((40, 40, 40), affine)
+    data = gaussian_filter(rng.normal(size=grid.shape), 1.5).astype(np.float32)
+    mask = np.zeros(grid.shape, np.float32)
+    mask[8:-8, 8:-8, 8:-8] = 1
+    right = measures.rigid_measures(
+        Image(data, grid), Image(-data, grid), Image(mask, grid), [Affine(np.eye(4))]
+    )
+    aside = np.eye(4)
+    aside[0, 3] = 9
+    wrong = measures.rigid_measures(Image(data, grid), Image(-data, grid), Image(mask, grid), [Affine(aside)])
+    assert right["peak_contrast"] > 0.5
+    assert wrong["peak_contrast"] < 0
+    assert right["coverage"] == 1
+    assert judge_registration(right) == "pass"
+    assert judge_registration(wrong) == "fail"
