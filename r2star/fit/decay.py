@@ -165,7 +165,6 @@ def fit_decay(
                 flat(each) if each.flags.writeable else each.ravel()[:0].copy() for each in _float_maps(decay)
             ),
             status=flat(decay.status),
-            standard_errors=standard_errors,
         )
         run_job(job, count_threads(n_threads))
     return decay

@@ -34,7 +34,6 @@ class Job:
     n_coils: int
     maps: tuple[NDArray[np.floating], ...]
     status: NDArray[np.uint8]
-    standard_errors: bool
     doubt: Status = Status.OK
 
 
@@ -110,7 +109,6 @@ def _fit_voxels(job: Job, voxels: NDArray[np.int64], blocks: Blocks, estimate: E
         float(np.finfo(job.maps[0].dtype).max),
         voxels,
         job.maps,
-        job.standard_errors,
         job.status,
         int(job.doubt),
     )

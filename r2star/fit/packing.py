@@ -21,7 +21,7 @@ from r2star.fit.blocks import (
     SQUARED_ERROR,
     Rules,
 )
-from r2star.fit.compiling import helper, kernel
+from r2star.fit.compiling import kernel
 from r2star.fit.shared import Rows
 from r2star.fit.status import Status
 
@@ -34,6 +34,8 @@ BELOW_NOISE_FLOOR = int(Status.BELOW_NOISE_FLOOR)
 AT_BOUND = int(Status.AT_BOUND)
 NOT_CONVERGED = int(Status.NOT_CONVERGED)
 RISING = int(Status.RISING)
+ECHOES_DROPPED = int(Status.ECHOES_DROPPED)
+SATURATED = int(Status.SATURATED)
 
 SMALLEST = 1e-290  # below it 1/x and products leave the range of normal numbers
 FLAT = 1e-9  # a smaller fall of ln M over all echoes is rounding
@@ -156,24 +158,6 @@ def judge_dephasing(dephasing: NDArray[np.float64], status: NDArray[np.uint8]) -
                     status[block, lane] = NOT_FINITE if status[block, lane] == OK else status[block, lane]
 
 
-@helper
-def _verdict(
-    rate: float, rate_range: tuple[float, float], s0: float, size: float, limit: float, doubt: int
-) -> int:
-    if math.isnan(rate) or math.isnan(s0):
-        return NOT_CONVERGED
-    if not rate_range[0] < rate < rate_range[1]:
-        return AT_BOUND
-    if not (size <= limit and abs(s0) <= limit):
-        return NOT_FINITE
-    return RISING if rate <= FLAT else doubt
-
-
-@helper
-def _bounded(value: float, limit: float) -> float:
-    return value if abs(value) <= limit else math.nan
-
-
 @kernel
 def write_maps(
     result: NDArray[np.float64],
@@ -186,35 +170,91 @@ def write_maps(
     limit: float,
     voxels: NDArray[np.int64],
     maps: tuple[Any, ...],
-    standard_errors: bool,
     status_map: NDArray[np.uint8],
     doubt: int,
 ) -> None:
     """Bring results into units and write them to the maps at the listed voxels.
 
-    ``maps`` are R2*, its standard error, S0, its standard error, residual and R²; ``limit`` is the largest
-    number that they hold, ``doubt`` the status of a voxel whose fit went well.
+    ``maps`` are R2*, its standard error, S0, its standard error, residual and R², in the order of `_convert`; one
+    without room is not wanted. ``limit`` is the largest number that they hold, ``doubt`` the status of a voxel
+    whose fit went well.
     """
-    rate_map, rate_error_map, s0_map, s0_error_map, residual_map, goodness_map = maps
-    for position in range(voxels.size):
-        block, lane, voxel = position // LANES, position % LANES, voxels[position]
-        row, scale, noise = result[block, :, lane], largest[block, lane], sigma[block, lane]
-        rate, s0, code = row[RATE] / span_s, row[AMPLITUDE] * scale, int(status[block, lane])
-        if code == OK:
-            code = _verdict(row[RATE], rate_range, s0, abs(rate), limit, doubt)
-        status_map[voxel] = code
-        fine = code in (OK, doubt, RISING)
-        variance = math.nan
-        if row[FREEDOM] > LEAST_FREEDOM:
-            variance = max(row[SQUARED_ERROR], 0.0) / row[FREEDOM]
-        noise = noise if noise > 0 else math.sqrt(variance)
-        rate_map[voxel] = rate if fine else math.nan
-        s0_map[voxel] = s0 if fine else math.nan
-        residual_map[voxel] = _bounded(math.sqrt(variance) * scale, limit) if fine else math.nan
-        unexplained = row[SQUARED_ERROR] / variation[block, lane] if variation[block, lane] > 0 else math.nan
-        goodness_map[voxel] = _bounded(1.0 - unexplained, limit) if fine else math.nan
-        if standard_errors:
-            rate_error = noise * math.sqrt(row[RATE_VARIANCE]) / span_s
-            s0_error = noise * math.sqrt(row[AMPLITUDE_VARIANCE]) * scale
-            rate_error_map[voxel] = _bounded(rate_error, limit) if fine else math.nan
-            s0_error_map[voxel] = _bounded(s0_error, limit) if fine else math.nan
+    values = np.empty((len(maps), LANES))
+    for block in range(result.shape[0]):
+        n_lanes = min(LANES, voxels.size - block * LANES)
+        _decide(result[block], rate_range, largest[block], span_s, limit, doubt, status[block])
+        _convert(
+            result[block],
+            sigma[block],
+            largest[block],
+            variation[block],
+            span_s,
+            limit,
+            status[block],
+            values,
+        )
+        for lane in range(n_lanes):
+            status_map[voxels[block * LANES + lane]] = status[block, lane]
+        for k in range(len(maps)):
+            image, row = maps[k], values[k]
+            if image.size > 0:
+                for lane in range(n_lanes):
+                    image[voxels[block * LANES + lane]] = row[lane]
+
+
+@kernel
+def _decide(
+    result: Rows,
+    rate_range: tuple[float, float],
+    largest: Rows,
+    span_s: float,
+    limit: float,
+    doubt: int,
+    status: NDArray[np.uint8],
+) -> None:
+    """Final status of the voxels that the estimator left OK."""
+    low, high = rate_range
+    for lane in range(LANES):
+        rate, s0 = result[RATE, lane], result[AMPLITUDE, lane] * largest[lane]
+        code = doubt if rate > FLAT else RISING
+        if not (abs(rate) <= limit * span_s and abs(s0) <= limit):
+            code = NOT_FINITE
+        if not low < rate < high:
+            code = AT_BOUND
+        if math.isnan(rate + s0):
+            code = NOT_CONVERGED
+        status[lane] = code if status[lane] == OK else status[lane]
+
+
+@kernel
+def _convert(
+    result: Rows,
+    sigma: Rows,
+    largest: Rows,
+    variation: Rows,
+    span_s: float,
+    limit: float,
+    status: NDArray[np.uint8],
+    values: Rows,
+) -> None:
+    """The six numbers of every lane in their units; NaN for all of a voxel without a value, or for one too large."""
+    for lane in range(LANES):
+        freedom = result[FREEDOM, lane]
+        variance = max(result[SQUARED_ERROR, lane], 0.0) / freedom if freedom > LEAST_FREEDOM else math.nan
+        residual = math.sqrt(variance)
+        noise = sigma[lane] if sigma[lane] > 0 else residual
+        values[0, lane] = result[RATE, lane] / span_s
+        values[1, lane] = noise * math.sqrt(result[RATE_VARIANCE, lane]) / span_s
+        values[2, lane] = result[AMPLITUDE, lane] * largest[lane]
+        values[3, lane] = noise * math.sqrt(result[AMPLITUDE_VARIANCE, lane]) * largest[lane]
+        values[4, lane] = residual * largest[lane]
+        values[5, lane] = (
+            1.0 - result[SQUARED_ERROR, lane] / variation[lane] if variation[lane] > 0 else math.nan
+        )
+    for k in range(values.shape[0]):
+        row = values[k]
+        for lane in range(LANES):
+            row[lane] = row[lane] if abs(row[lane]) <= limit else math.nan
+    for lane in range(LANES):
+        if status[lane] not in (OK, RISING, ECHOES_DROPPED, SATURATED):
+            values[:, lane] = math.nan
