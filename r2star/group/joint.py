@@ -41,7 +41,9 @@ class RegionFit:
         """Lengths of the design's columns, and an orthonormal basis of what can be estimated, columns at length 1."""
         length = np.linalg.norm(self.design.matrix, axis=0)
         length = np.where(length > 0, length, 1.0)
-        _, singular, directions = np.linalg.svd(self.design.matrix / length, full_matrices=False)
+        # R has the row space of the matrix, and few rows
+        triangle = np.asarray(np.linalg.qr(self.design.matrix / length, mode="r"))
+        _, singular, directions = np.linalg.svd(triangle, full_matrices=False)
         return length, directions[singular > 1e-9 * singular[0]]
 
     def reduced(self, weights: Array) -> Array | None:

@@ -101,6 +101,8 @@ def write_figures(data: FigureData, folder: Path) -> tuple[Path, ...]:
                 for suffix in (".svg", ".png"):
                     (folder / f"{name}{suffix}").unlink(missing_ok=True)
                 continue
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out once, for both files
             written += [_save(figure, folder / f"{name}.svg"), _save(figure, folder / f"{name}.png")]
         told[name] = {"Caption": kind.caption, "AlternativeText": kind.alternative}
     write_text_atomically(folder / "figures.json", json.dumps(told, indent=2) + "\n")

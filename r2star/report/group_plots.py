@@ -31,6 +31,7 @@ from r2star.report.group_style import (
 )  # fmt: skip
 
 R2STAR_LABEL = "R2* (1/s)"
+MANY_POINTS = 1000
 
 
 #: Terms of the built-in models, as a reader of the figures calls them.
@@ -85,7 +86,7 @@ def plot_courses(figures: FigureData) -> Any:
     for axis, (region, values) in zip(axes, data.outcomes.items()):
         for k, (name, colour) in enumerate(zip(groups, GROUP_COLOURS)):
             group = values[(labels == name) & np.isfinite(values)]
-            axis.scatter(k + _spread(group), group, s=5, color=colour, alpha=0.45, linewidths=0)
+            _points(axis, k + _spread(group), group, colour)
             if group.size > 1:
                 reach = 1.96 * group.std(ddof=1) / np.sqrt(group.size)
                 axis.errorbar(
@@ -100,12 +101,28 @@ def plot_courses(figures: FigureData) -> Any:
 
 def _spread(values: Any) -> Any:
     """Horizontal places of points, such that near values lie side by side: a quasi-random sequence by rank."""
+    if values.size < 2:
+        return np.zeros(values.size)
     ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
-    density = np.array(
-        [np.exp(-0.5 * ((values - v) / (values.std() / 4 + 1e-12)) ** 2).sum() for v in values]
-    )
+    counts, edges = np.histogram(values, bins=max(8, round(np.sqrt(values.size))))
+    smooth = np.convolve(counts, (0.25, 0.5, 0.25), mode="same")
+    density = np.interp(values, (edges[1:] + edges[:-1]) / 2, smooth)
     golden = (ranks * 0.6180339887498949) % 1 - 0.5
-    return 0.62 * golden * density / max(density.max(initial=1.0), 1.0)
+    return 0.62 * golden * density / max(density.max(), 1e-12)
+
+
+def _points(axis: Any, x: Any, y: Any, colour: str, size: float = 5, alpha: float = 0.55) -> None:
+    """Points; of very many, smaller ones, which the vector file holds as a picture."""
+    many = np.size(y) > MANY_POINTS
+    axis.scatter(
+        x,
+        y,
+        s=size / 3 if many else size,
+        color=colour,
+        alpha=alpha / 2 if many else alpha,
+        linewidths=0,
+        rasterized=many,
+    )
 
 
 def plot_ages(figures: FigureData) -> Any:
@@ -125,7 +142,7 @@ def plot_ages(figures: FigureData) -> Any:
         axis.plot(x, y, color=CONTROL_COLOUR)
         for patient, colour in ((False, CONTROL_COLOUR), (True, PATIENT_COLOUR)):
             rows = data.patient == patient
-            axis.scatter(age[rows], values[rows], s=5, color=colour, alpha=0.6, linewidths=0)
+            _points(axis, age[rows], values[rows], colour)
         age_ticks(axis)
         _name(axis, region, "Age (years)", figures.label)
     add_legend(figure, [marker(CONTROL_COLOUR, "controls"), marker(PATIENT_COLOUR, "patients")])
@@ -235,7 +252,7 @@ def _partial_residuals(axis: Any, fit: RegionFit, term: str) -> None:
     active = fit.design.active[:, column]
     x = fit.fit.matrix[active, kept]
     partial = fit.fit.residuals[active] + fit.fit.beta[kept] * x
-    axis.scatter(x, partial, s=5, color=PATIENT_COLOUR, alpha=0.5, linewidths=0)
+    _points(axis, x, partial, PATIENT_COLOUR)
     grid = np.linspace(x.min(), x.max(), 50)
     one = estimate_contrast(fit.fit, np.eye(fit.fit.beta.size)[kept])
     axis.fill_between(grid, one.ci_low * grid, one.ci_high * grid, color="black", alpha=0.15, lw=0)
@@ -262,7 +279,7 @@ def plot_sites(figures: FigureData) -> Any:
                 whiskerprops=thin, boxprops=thin, capprops=thin,
             )  # fmt: skip
             for place, group in enumerate(groups, start=1):
-                axis.scatter(place + 0.7 * _spread(group), group, s=3, color="0.4", alpha=0.5, linewidths=0)
+                _points(axis, place + 0.7 * _spread(group), group, "0.4", size=3)
             axis.axhline(0, color="0.6", lw=0.6, zorder=0)
             axis.set_ylim(-limit, limit)
             shown = levels if k == len(fits) - 1 else [""] * len(levels)
@@ -299,7 +316,7 @@ def plot_sides(figures: FigureData) -> Any:
         left, right = figures.left[region][base], figures.right[region][base]
         for group, colour in ((False, CONTROL_COLOUR), (True, PATIENT_COLOUR)):
             rows = patient[base] == group
-            axis.scatter(right[rows], left[rows], s=5, color=colour, alpha=0.55, linewidths=0)
+            _points(axis, right[rows], left[rows], colour)
         both = np.concatenate([left, right])
         low, high = np.nanmin(both), np.nanmax(both)
         axis.plot([low, high], [low, high], color="0.4", lw=0.8, linestyle="--")
@@ -315,6 +332,8 @@ def plot_sides(figures: FigureData) -> Any:
 
 def plot_follow_up(figures: FigureData) -> Any:
     """Lines of participants and of the longitudinal model."""
+    from matplotlib.collections import LineCollection
+
     result = figures.result("longitudinal")
     if result is None or not result.fits:
         return None
@@ -325,10 +344,14 @@ def plot_follow_up(figures: FigureData) -> Any:
         years, values = fit.data.columns["years_from_baseline"][rows], fit.data.outcomes[fit.region][rows]
         people, patient = fit.data.participant[rows], fit.data.patient[rows]
         order = np.lexsort((years, people.astype(str)))
-        for person in dict.fromkeys(people.tolist()):
-            own = order[people[order] == person]
-            colour = PATIENT_COLOUR if patient[own[0]] else CONTROL_COLOUR
-            axis.plot(years[own], values[own], color=colour, alpha=0.16, lw=0.6)
+        breaks = np.flatnonzero(people[order][1:] != people[order][:-1]) + 1
+        for colour, of_patients in ((CONTROL_COLOUR, False), (PATIENT_COLOUR, True)):
+            lines = [np.column_stack([years[own], values[own]]) for own in np.split(order, breaks)
+                     if patient[own[0]] == of_patients]  # fmt: skip
+            axis.add_collection(
+                LineCollection(lines, colors=colour, alpha=0.16, lw=0.6, rasterized=len(lines) > MANY_POINTS)
+            )
+        axis.autoscale_view()
         _mean_lines(axis, fit, result, years)
         _name(axis, fit.region, "Years from the first session", figures.label)
     add_legend(figure, [line(CONTROL_COLOUR, "controls", lw=2), line(PATIENT_COLOUR, "patients", lw=2)])

@@ -88,7 +88,7 @@ def analyse_group(
     inputs = replace(inputs, gathered=inputs.gathered._replace(numbers={**inputs.gathered.numbers, **given}))
     results, dropped = _run_models(inputs, visits, covariates, strata)
     scores = _score(inputs, visits, covariates, strata)
-    notices += [*dropped, *scores.notices]
+    notices += [*dropped, *scores.notices, *_refusals(results)]
     folder = output_dir / "group"
     folder.mkdir(parents=True, exist_ok=True)
     write_regions(inputs.gathered, inputs.people, folder, replaced)
@@ -166,6 +166,14 @@ def _run_models(
             )
             results.append(replace(result, spec=replace(result.spec, question=spec.question)))
     return tuple(results), list(dict.fromkeys(notices))
+
+
+def _refusals(results: Sequence[ModelResult]) -> list[Notice]:
+    """What a model was asked and can't answer."""
+    return [
+        Notice("W715", f"model {result.spec.name}: {status}", "see its table")
+        for result in results for status in result.refused
+    ]  # fmt: skip
 
 
 def _absent(inputs: Inputs, spec: ModelSpec, column: str) -> Notice:
