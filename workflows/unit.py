@@ -24,6 +24,8 @@ from r2star.workflows.stage import Stages
 ANATOMY = [
     "t1w", "t1w_to_template", "template_to_t1w", "t1w_brain_mask", "t1w_hashes", "anatomy_record", "anatomy_notices",
 ]  # fmt: skip
+#: Warnings of finding a unit that speak of its T1w.
+ANATOMY_NOTICES = frozenset({"W205", "W206", "W207"})
 #: What is published: name → (node, output) of each part.
 Parts = dict[str, list[tuple[pe.Node, str]]]
 
@@ -116,12 +118,14 @@ def _collect(parts: Parts, part: pe.Workflow, *names: str) -> None:
 def _check(unit: Unit, settings: Settings) -> steps.CheckInputs:
     """The input check, with every file of the unit."""
     images = ("magnitude", "phase", "real", "imaginary")
+    # without a registration, a T1w is not missed
+    notices = [one for one in unit.notices if not (settings.fit_only and one.code in ANATOMY_NOTICES)]
     paths = {name: [str(echo.path) for echo in getattr(unit, name)] for name in images}
     echoes = (*unit.magnitude, *unit.phase, *unit.real, *unit.imaginary)
     return steps.CheckInputs(
         **{name: value for name, value in paths.items() if value or name == "magnitude"},
         sidecars=[str(path) for path in dict.fromkeys(one for echo in echoes for one in echo.sidecar_paths)],
-        found_notices=json.dumps([notice.as_dict() for notice in unit.notices]),
+        found_notices=json.dumps([notice.as_dict() for notice in notices]),
         **orientation_rule(settings),
     )
 

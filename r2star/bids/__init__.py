@@ -18,8 +18,8 @@ May import files, errors and its own modules; reads names and JSON, never an ima
 
 Its warnings::
 
-    W201  no part- entity: taken for magnitude W207  no T1w
-    W202  MagneticFieldStrength is missing     W208  EffectiveEchoTime for EchoTime
+    W202  MagneticFieldStrength is missing     W207  no T1w
+                                               W208  EffectiveEchoTime for EchoTime
     W203  a gap in the numbering of echoes     W209  a part lacks echoes: not used
     W204  x.nii and x.nii.gz, equal            W210  a name that is not BIDS
     W205  several T1w                          W211  a sidecar is not UTF-8

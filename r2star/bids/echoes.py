@@ -57,7 +57,7 @@ def read_echoes(
         require_regular_file(image.path, image.shown)
         inherited, paths, warned = sidecars.inherited(image.name, image.levels)
         notices.extend(warned)
-        part = _part(image, sidecars.own(image.path, image.name.extension), notices)
+        part = _part(image, sidecars.own(image.path, image.name.extension))
         echo_time_s = _echo_time_s(image, inherited, notices)
         number = int(image.name.entities["echo"])
         metadata[image.path] = inherited
@@ -96,7 +96,7 @@ def field_strength_tesla(echoes: Iterable[EchoFile], root: Path) -> tuple[float 
     return None, [Notice("W202", "MagneticFieldStrength is missing", fix)]
 
 
-def _part(image: FoundImage, own: Mapping[str, Any], notices: list[Notice]) -> Part:
+def _part(image: FoundImage, own: Mapping[str, Any]) -> Part:
     """What the image holds: its ``part-`` entity, magnitude if it has none; ImageType must not contradict."""
     named = image.name.entities.get("part")
     image_type = own.get("ImageType")
@@ -118,10 +118,6 @@ def _part(image: FoundImage, own: Mapping[str, Any], notices: list[Notice]) -> P
             f"part-{part} by its name",
             "correct the name or the sidecar",
             path=image.shown,
-        )
-    if named is None and not told:
-        notices.append(
-            Notice("W201", "no part- entity: taken for magnitude", "add part-mag to the names", image.shown)
         )
     return part
 

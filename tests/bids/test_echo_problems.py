@@ -256,7 +256,7 @@ def test_a_gap_in_the_numbering_is_told(dataset: Path, add_echoes: AddEchoes) ->
 @pytest.mark.parametrize(
     ("image_type", "part", "expected"),
     [
-        (None, None, "W201"), (["ORIGINAL", "PRIMARY", "M", "ND"], None, ""),
+        (None, None, ""), (["ORIGINAL", "PRIMARY", "M", "ND"], None, ""),
         (["ORIGINAL", "P", "ND"], None, "E221"),
         (["DERIVED", "PHASE"], "mag", "E221"), (["ORIGINAL", "M"], "phase", "E221"), ("M", "mag", ""),
     ],

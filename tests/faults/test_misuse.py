@@ -124,7 +124,7 @@ def test_a_truncated_echo_is_named_and_leaves_no_partial_file(
     assert path.name in line
     assert "sub-02" in line
     rows = states(tmp_path / "out")
-    assert (rows["sub-01"]["state"], rows["sub-02"]["state"]) == ("ok_warn", "failed_input")
+    assert (rows["sub-01"]["state"], rows["sub-02"]["state"]) == ("ok", "failed_input")
     assert not list((tmp_path / "out").rglob(".r2star-tmp-*"))
     assert not list((tmp_path / "out/logs/locks").iterdir())
 
@@ -237,4 +237,4 @@ def test_a_signal_ends_the_run_with_its_children_and_the_next_run_goes_on(
     assert "interrupted" in {row["state"] for row in interrupted.values()}
     assert not list((out / "logs/locks").iterdir())
     assert r2star("app", tmp_path / "bids", out, "participant", "--fit-only").returncode == 0
-    assert {row["state"] for row in states(out).values()} == {"ok_warn"}
+    assert {row["state"] for row in states(out).values()} == {"ok"}
