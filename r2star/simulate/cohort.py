@@ -286,7 +286,7 @@ def _truth(
     """The planted coefficients; ``group`` is the patients' mean effect at their own mean covariates."""
     told: dict[str, Any] = {}
     mean = {name: float(people[name][patient].mean()) for name in ("disease_duration_years", "edss")}
-    volume_sd = float(people["cortical_volume_ml"][patient].std(ddof=1))
+    volume_sd = float(people["cortical_volume_ml"][patient].std(ddof=1)) if patient.sum() > 1 else np.inf
     for name, truth in regions.items():
         group = (
             truth.per_year_of_duration * mean["disease_duration_years"] + truth.per_edss_point * mean["edss"]
