@@ -39,6 +39,7 @@ SATURATED = int(Status.SATURATED)
 
 SMALLEST = 1e-290  # below it 1/x and products leave the range of normal numbers
 FLAT = 1e-9  # a smaller fall of ln M over all echoes is rounding
+LEAST_VARIATION = 1e-24  # of a signal of largest echo 1: a smaller one is rounding
 LEAST_FREEDOM = 0.05  # below it there is no residual to speak of
 
 
@@ -72,35 +73,36 @@ def judge_signal(
     ``run`` becomes first·(E + 1) + end, so E where every echo can be used; ``variation`` Σ(y − mean y)².
     """
     n_echoes = signal.shape[1]
-    facts = np.empty((6, LANES))
+    facts = np.empty((5, LANES))
     for block in range(signal.shape[0]):
         noise, top = sigma[block], largest[block]
         for lane in range(LANES):
             noise[lane] = noise[lane] if 0.0 < noise[lane] < math.inf else 0.0
         _scan(signal[block], noise, rules, top, facts)
-        smallest, trouble, n_positive, first, end = facts[0], facts[1], facts[2], facts[3], facts[4]
+        smallest, total, first, end = facts[0], facts[1], facts[2], facts[3]
         for lane in range(LANES):
             code = OK
             if top[lane] < rules.floor_sigmas * noise[lane]:
                 code = BELOW_NOISE_FLOOR
-            if min(n_positive[lane], end[lane] - first[lane]) < 2:
+            if (
+                end[lane] - first[lane] < 2 or total[lane] <= top[lane]
+            ):  # then no second echo shows in the sum
                 code = TOO_FEW_ECHOES
             if top[lane] <= SMALLEST:
                 code = NO_SIGNAL
             if smallest[lane] < 0:
                 code = NEGATIVE
-            if trouble[lane] != 0:
+            if not abs(total[lane]) < math.inf:
                 code = NOT_FINITE
             status[block, lane] = code
             run[block, lane] = int(first[lane]) * (n_echoes + 1) + int(end[lane])
-        _normalise(signal[block], noise, top, status[block], variation[block])
+        _normalise(signal[block], noise, top, total, status[block], variation[block])
 
 
 @kernel
 def _scan(signal: Rows, noise: Rows, rules: Rules, top: Rows, facts: Rows) -> None:
-    """Per lane: smallest and largest echo, a sum that is 0 unless one is not finite, and the usable run."""
-    smallest, trouble, n_positive = facts[0], facts[1], facts[2]
-    first, end, alive = facts[3], facts[4], facts[5]
+    """Per lane: smallest and largest echo, the sum, which is finite if all echoes are, and the usable run."""
+    smallest, total, first, end, alive = facts[0], facts[1], facts[2], facts[3], facts[4]
     facts[:] = 0.0
     top[:] = 0.0
     alive[:] = 1.0
@@ -110,9 +112,7 @@ def _scan(signal: Rows, noise: Rows, rules: Rules, top: Rows, facts: Rows) -> No
         for lane in range(LANES):
             top[lane] = row[lane] if row[lane] > top[lane] else top[lane]
             smallest[lane] = row[lane] if row[lane] < smallest[lane] else smallest[lane]
-        for lane in range(LANES):
-            trouble[lane] += row[lane] - row[lane]  # 0, or NaN where an echo is not finite
-            n_positive[lane] += 1.0 if row[lane] > SMALLEST else 0.0
+            total[lane] += row[lane]
         if may_drop:
             for lane in range(LANES):
                 loud = row[lane] > rules.lowest_echo and row[lane] >= rules.drop_sigmas * noise[lane]
@@ -126,25 +126,22 @@ def _scan(signal: Rows, noise: Rows, rules: Rules, top: Rows, facts: Rows) -> No
 
 
 @kernel
-def _normalise(signal: Rows, noise: Rows, top: Rows, status: NDArray[np.uint8], variation: Rows) -> None:
+def _normalise(
+    signal: Rows, noise: Rows, top: Rows, total: Rows, status: NDArray[np.uint8], variation: Rows
+) -> None:
     """Divide by the largest echo; a voxel with a fault becomes a row of ones, which every estimator survives."""
-    mean, inverse = np.zeros(LANES), np.empty(LANES)
+    inverse = np.empty(LANES)
     variation[:] = 0.0
     for lane in range(LANES):
         top[lane] = top[lane] if status[lane] == OK else 0.0
         inverse[lane] = 1.0 / top[lane] if top[lane] > 0 else 0.0
         noise[lane] *= inverse[lane]
+        total[lane] *= inverse[lane] / signal.shape[0]
     for echo in range(signal.shape[0]):
         row = signal[echo]
         for lane in range(LANES):
             row[lane] = row[lane] * inverse[lane] if inverse[lane] > 0 else 1.0
-            mean[lane] += row[lane]
-    for lane in range(LANES):
-        mean[lane] /= signal.shape[0]
-    for echo in range(signal.shape[0]):
-        row = signal[echo]
-        for lane in range(LANES):
-            variation[lane] += (row[lane] - mean[lane]) * (row[lane] - mean[lane])
+            variation[lane] += (row[lane] - total[lane]) * (row[lane] - total[lane])
 
 
 @kernel
