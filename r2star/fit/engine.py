@@ -42,10 +42,11 @@ def run_job(job: Job, n_threads: int) -> None:
     estimate = job.method.load()
     starts = range(0, job.status.size, CHUNK)
     n_workers = max(1, min(n_threads, len(starts)))
+    waiting = iter(starts)  # shared: a thread that the machine slows down takes fewer
 
-    def work(worker: int) -> None:
+    def work(_: int) -> None:
         room = _room(job, min(CHUNK, job.status.size))
-        for start in starts[worker::n_workers]:
+        for start in waiting:
             _fit_chunk(job, start, room, estimate)
 
     if n_workers == 1:
