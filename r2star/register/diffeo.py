@@ -24,11 +24,11 @@ class Level:
 
     shrink: int
     iterations: int
-    update_sigma: float = 1.7
-    total_sigma: float = 0.7
+    update_sigma: float = 2.5
+    total_sigma: float = 1.0
     step: float = 0.5
-    radius: int = 2
-    floor: float = 1e-2
+    radius: int = 3
+    floor: float = 0.1
 
 
 @dataclass(frozen=True)

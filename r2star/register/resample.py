@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from r2star.errors import ProcessingError
 from r2star.images import Grid, Image, from_canonical
 from r2star.register import engine
-from r2star.register.align import sample_at, world_points
+from r2star.register.align import world_points
 
 #: Voxels larger than this many label voxels are sampled at several points, and the label of most of them wins.
 _OVERSAMPLE_ABOVE = 1.25
@@ -59,9 +59,15 @@ def resample_values(
 
 def nearest_by_world(image: Image, grid: Grid) -> NDArray[np.float32]:
     """Values of the voxel whose centre is nearest to each voxel of ``grid`` in world space; 0 outside."""
+    to_voxels = np.linalg.inv(image.grid.affine) @ grid.affine
     axes = [np.arange(n, dtype=np.float64) for n in grid.shape]
-    points = world_points(grid, np.stack(np.meshgrid(*axes, indexing="ij"), -1))
-    return np.asarray(np.nan_to_num(sample_at(image, points, order=0)), dtype=np.float32)
+    voxels = np.stack(np.meshgrid(*axes, indexing="ij"), -1) @ to_voxels[:3, :3].T + to_voxels[:3, 3]
+    # a voxel reaches half its size beyond its centre; the small number keeps ties on one side
+    nearest = np.floor(voxels + 0.5 + 1e-6).astype(int)
+    inside = ((nearest >= 0) & (nearest < image.grid.shape)).all(axis=-1)
+    nearest[~inside] = 0
+    values = np.asarray(image.data, np.float32)[tuple(np.moveaxis(nearest, -1, 0))]
+    return np.where(inside, np.nan_to_num(values), np.float32(0)).astype(np.float32)
 
 
 def _oversampling(grid: Grid, labels: Grid) -> tuple[int, int, int]:

@@ -172,6 +172,19 @@ def adopt_brain_mask(given: Path, like: Path, out_dir: Path) -> Resampled:
     return Resampled(write_image(out_dir / "desc-brain_mask.nii.gz", mask, grid, dtype=np.uint8), notices)
 
 
+def measure_chain(image: Path, atlas: Atlas, chain: list[Link], backward: Path) -> measures.Measures:
+    """Measures of any transform between a head and the atlas' template, as the registration steps write them."""
+    template, mask, moving = (_canonical(one) for one in (atlas.t1w, atlas.brain_mask, image))
+    labels = _to_canonical(read_labels(atlas.labels))
+    return _template_measures(
+        template, mask, labels, _in_regions(labels, atlas), moving, chain, backward, atlas
+    )
+
+
+def _in_regions(labels: Image, atlas: Atlas) -> NDArray[np.bool_]:
+    return np.isin(labels.data, [index for region in atlas.regions for index in region.indices])
+
+
 def _to_template(
     path: Path, atlas_name: str, out_dir: Path, kind: str, seed: int, n_threads: int, sloppy: bool
 ) -> TemplateRegistration:
@@ -179,7 +192,7 @@ def _to_template(
     atlas = load_atlas(atlas_name)
     template, mask, moving = (_canonical(one) for one in (atlas.t1w, atlas.brain_mask, path))
     labels = _to_canonical(read_labels(atlas.labels))
-    regions = np.isin(labels.data, [index for region in atlas.regions for index in region.indices])
+    regions = _in_regions(labels, atlas)
     found = stages.register_focused(
         template, mask, Image(regions, labels.grid), moving, work_dir=out_dir, seed=seed,
         n_threads=n_threads, sloppy=sloppy, same_contrast=kind == "T1w", what=f"{kind} to {atlas.space}",

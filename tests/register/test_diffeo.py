@@ -60,7 +60,7 @@ def similarity(fixed: np.ndarray, moving: np.ndarray, floor: float) -> float:
 
 def test_force_is_the_gradient_of_the_similarity() -> None:
     """d similarity / d m at single voxels by central differences, against the force over the slope of m."""
-    level = Level(1, 1, floor=0.01)
+    level = Level(1, 1, radius=2, floor=0.01)
     fixed, moving = texture(6, 1.5), texture(7, 1.5)
     window = np.full(5, 0.2, np.float32)
     slabs = diffeo.Slabs(1)
@@ -84,7 +84,10 @@ def test_a_planted_warp_is_found() -> None:
     moved = planted()
     moving = texture(8)
     fixed = moved_by(moving, moved)
-    found, history = find_warp([Channel(fixed, moving)], [Level(2, 30), Level(1, 30, total_sigma=0.3)])
+    found, history = find_warp(
+        [Channel(fixed, moving)],
+        [Level(2, 30, 1.7, 0.7, radius=2, floor=0.003), Level(1, 30, 1.7, 0.3, radius=2, floor=0.003)],
+    )
     error = np.linalg.norm(found - moved, axis=0)[INSIDE]
     assert np.median(error) < 0.15
     assert np.linalg.norm(moved, axis=0)[INSIDE].max() > 2.5
@@ -96,7 +99,8 @@ def test_contrast_and_its_sign_do_not_matter() -> None:
     moving = texture(8)
     fixed = 300 - 40 * moved_by(moving, moved)
     found, _ = find_warp(
-        [Channel(fixed.astype(np.float32), moving)], [Level(2, 30), Level(1, 30, total_sigma=0.3)]
+        [Channel(fixed.astype(np.float32), moving)],
+        [Level(2, 30, 1.7, 0.7, radius=2, floor=0.003), Level(1, 30, 1.7, 0.3, radius=2, floor=0.003)],
     )
     assert np.median(np.linalg.norm(found - moved, axis=0)[INSIDE]) < 0.15
 

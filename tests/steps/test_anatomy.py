@@ -1,0 +1,176 @@
+"""Anatomy from file to file: a head of known place is found, and labels lie in it in any storage order."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import center_of_mass
+
+from r2star.atlas import load_atlas
+from r2star.errors import InputError
+from r2star.images import Grid, Image, read_image, write_image
+from r2star.register.align import coarse_copy, world_points
+from r2star.register.stages import pull
+from r2star.register.transforms import Affine, map_points, read_composite
+from r2star.steps import anatomy
+
+ANGLE = np.deg2rad(7)
+#: Template world to the head's world: tilted, and half a metre off.
+PLANTED = np.array(
+    [
+        [np.cos(ANGLE), -np.sin(ANGLE), 0, 500.0],
+        [np.sin(ANGLE), np.cos(ANGLE), 0, -12.0],
+        [0, 0, 1, 9],
+        [0, 0, 0, 1],
+    ]
+)
+FROM_HEAD = Affine(np.linalg.inv(PLANTED))
+
+
+def las_grid(step_mm: float) -> Grid:
+    shape = (int(200 / step_mm), int(236 / step_mm), int(196 / step_mm))
+    affine = np.diag([-step_mm, step_mm, step_mm, 1.0])
+    affine[:3, 3] = np.array([500.0 + 100, -12 - 136, 9 - 80])
+    return Grid(shape, affine)
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template's head somewhere else, stored from left to right, with 3 mm voxels."""
+    template = read_image(load_atlas("CIT168").t1w)
+    image = pull(coarse_copy(template, 3.0), [FROM_HEAD], las_grid(3.0))
+    noise = np.random.default_rng(1).normal(size=image.data.shape) * 0.02 * image.data.max()
+    return write_image(tmp_path_factory.mktemp("head") / "T1w.nii.gz", np.abs(image.data + noise), image.grid)
+
+
+@pytest.fixture(scope="module")
+def registered(head: Path, tmp_path_factory: pytest.TempPathFactory) -> anatomy.TemplateRegistration:
+    out = tmp_path_factory.mktemp("to_template")
+    return anatomy.register_t1w_to_template(head, "CIT168", out_dir=out, random_seed=3, sloppy=True)
+
+
+def test_a_head_half_a_metre_off_is_found_and_told(registered: anatomy.TemplateRegistration) -> None:
+    assert [notice.code for notice in registered.notices] == ["W441"]
+    assert json.loads(registered.measures.read_text())["verdict"] == "pass"
+
+
+def test_both_directions_are_those_of_their_names(registered: anatomy.TemplateRegistration) -> None:
+    """The transform that resamples the head on the template's grid maps template points into the head."""
+    nuclei = np.array([[-25.0, 3, 0], [25, 3, 0], [-12, -18, 8], [12, -18, 8], [-5, -20, -9], [0, 40, 20]])
+    there = map_points(read_composite(registered.image_to_template), nuclei)
+    expected = nuclei @ PLANTED[:3, :3].T + PLANTED[:3, 3]
+    assert np.linalg.norm(there - expected, axis=1).max() < 1.5
+    back = map_points(read_composite(registered.template_to_image), there)
+    assert np.linalg.norm(back - nuclei, axis=1).max() < 0.1
+
+
+def test_labels_lie_where_the_nuclei_are(
+    registered: anatomy.TemplateRegistration, head: Path, tmp_path: Path
+) -> None:
+    """Centroids in world space, left left and right right, on a grid stored from left to right."""
+    atlas = load_atlas("CIT168")
+    labels = anatomy.resample_labels(atlas.labels, (registered.template_to_image,), head, out_dir=tmp_path)
+    found, truth = read_image(labels.image, dtype=np.uint16), read_image(atlas.labels, dtype=np.uint16)
+    assert found.grid.same_as(read_image(head).grid)
+    for region in atlas.regions:
+        if region.name in ("putamen", "caudate", "thalamus", "pallidum"):
+            here = world_points(found.grid, np.array(center_of_mass(np.isin(found.data, region.indices))))
+            there = world_points(truth.grid, np.array(center_of_mass(np.isin(truth.data, region.indices))))
+            assert np.linalg.norm(here - (PLANTED[:3, :3] @ there + PLANTED[:3, 3])) < 2.0
+            volume = np.isin(found.data, region.indices).sum() * found.grid.voxel_volume_mm3
+            assert volume == pytest.approx(np.isin(truth.data, region.indices).sum(), rel=0.2)
+
+
+def test_the_brain_mask_covers_the_brain(registered: anatomy.TemplateRegistration, head: Path) -> None:
+    atlas = load_atlas("CIT168")
+    mask = read_image(registered.brain_mask)
+    expected = pull(read_image(atlas.brain_mask), [FROM_HEAD], mask.grid)
+    one, other = mask.data > 0.5, np.asarray(expected.data) > 0.5
+    assert 2 * (one & other).sum() / (one.sum() + other.sum()) > 0.95
+
+
+def test_megre_is_put_on_the_t1w(
+    registered: anatomy.TemplateRegistration, head: Path, tmp_path: Path
+) -> None:
+    """Another contrast, moved by a known rigid motion: found to a fraction of a voxel."""
+    t1w = read_image(head)
+    motion = np.eye(4)
+    motion[:3, :3] = [[1, 0, 0], [0, np.cos(0.06), -np.sin(0.06)], [0, np.sin(0.06), np.cos(0.06)]]
+    motion[:3, 3] = [4.0, 3.0, -5.0]
+    brain = np.asarray(read_image(registered.brain_mask).data) > 0.5
+    other = np.where(brain, np.percentile(t1w.data, 99) * 1.2 - t1w.data, 0.2 * np.asarray(t1w.data))
+    source = Image(other.astype(np.float32), t1w.grid)
+    megre = pull(source, [Affine(motion)], t1w.grid)
+    reference = anatomy.combine_echoes(
+        (write_image(tmp_path / "e1.nii.gz", megre.data, megre.grid),), out_dir=tmp_path
+    )
+    found = anatomy.register_megre_to_t1w(
+        reference.image, head, registered.brain_mask, out_dir=tmp_path, random_seed=3, sloppy=False
+    )
+    points = world_points(t1w.grid, np.argwhere(brain)[::500].astype(float))
+    # the copy shows at p what the T1w shows at motion(p): T1w points go to the copy by the inverse
+    there = map_points(read_composite(found.megre_to_t1w), points)
+    expected = points @ np.linalg.inv(motion)[:3, :3].T + np.linalg.inv(motion)[:3, 3]
+    assert np.linalg.norm(there - expected, axis=1).max() < 1.0
+    assert json.loads(found.measures.read_text())["verdict"] == "pass"
+
+
+def test_echoes_are_combined_as_a_root_mean_square(tmp_path: Path) -> None:
+    grid = Grid((3, 3, 3), np.diag([-1.0, 1, 1, 1]))
+    one, two = np.full((3, 3, 3), 3.0), np.full((3, 3, 3), 5.0)
+    one[0, 0, 0], two[0, 0, 0] = np.nan, -7
+    paths = tuple(write_image(tmp_path / f"{k}.nii.gz", data, grid) for k, data in enumerate((one, two)))
+    combined = read_image(anatomy.combine_echoes(paths, out_dir=tmp_path).image)
+    assert combined.grid.orientation == "RAS"
+    assert combined.data[2, 0, 0] == 0
+    np.testing.assert_allclose(combined.data[0], np.sqrt((9 + 25) / 2), rtol=1e-6)
+
+
+def test_a_given_mask_on_another_grid_is_taken_by_world_coordinates(tmp_path: Path) -> None:
+    like = write_image(tmp_path / "like.nii.gz", np.zeros((8, 8, 8)), Grid((8, 8, 8), np.eye(4)))
+    flipped = np.diag([-2.0, 2, 2, 1])
+    flipped[:3, 3] = [6.5, 0.5, 0.5]
+    values = np.zeros((4, 4, 4), np.uint8)
+    values[0, 1, 1] = 1
+    given = write_image(tmp_path / "given.nii.gz", values, Grid((4, 4, 4), flipped), dtype=np.uint8)
+    adopted = anatomy.adopt_brain_mask(given, like, out_dir=tmp_path)
+    mask = read_image(adopted.image).data > 0
+    assert [notice.code for notice in adopted.notices] == ["W442"]
+    expected = np.zeros((8, 8, 8), bool)
+    expected[6:8, 2:4, 2:4] = True
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_an_empty_given_mask_is_refused(tmp_path: Path) -> None:
+    grid = Grid((4, 4, 4), np.eye(4))
+    like = write_image(tmp_path / "like.nii.gz", np.zeros((4, 4, 4)), grid)
+    with pytest.raises(InputError, match="E409"):
+        anatomy.adopt_brain_mask(like, like, out_dir=tmp_path)
+
+
+@pytest.mark.slow
+def test_a_real_head_of_two_echoes_without_a_t1w(shared_data: Path, tmp_path: Path) -> None:
+    """Iron by region from ln(S1/S2)/Δt: the pallidum stands out from putamen and thalamus on both sides."""
+    folder = shared_data / "real-2echo" / "sub-01" / "anat"
+    echoes = tuple(sorted(folder.glob("*_MEGRE.nii.gz")))
+    reference = anatomy.combine_echoes(echoes, out_dir=tmp_path)
+    found = anatomy.register_megre_to_template(reference.image, "CIT168", out_dir=tmp_path)
+    assert json.loads(found.measures.read_text())["verdict"] == "pass"
+    atlas = load_atlas("CIT168")
+    labels = read_image(
+        anatomy.resample_labels(atlas.labels, (found.template_to_image,), echoes[0], out_dir=tmp_path).image
+    )
+    first, second = (np.asarray(read_image(path).data, np.float64) for path in echoes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r2star_per_s = np.log(first / second) / (7.65e-3 - 5.19e-3)
+    median = {
+        (region.name, region.hemisphere): np.nanmedian(r2star_per_s[np.isin(labels.data, region.indices)])
+        for region in atlas.regions
+    }
+    for side in "LR":
+        assert median["pallidum", side] > median["putamen", side] + 5
+        assert median["pallidum", side] > median["thalamus", side] + 5
+        assert 10 < median["thalamus", side] < 35
