@@ -194,7 +194,9 @@ class _Builder:
         reference = self.rules.references.get(column, levels[0] if levels else "")
         self.reference_levels[column] = reference
         others = [level for level in levels if level != reference]
-        coded = np.array([values == level for level in others], dtype=float).reshape(len(others), -1).T
+        coded = (
+            np.array([values == level for level in others], dtype=float).reshape(len(others), values.size).T
+        )
         return coded, everyone, [f"{column}[{level}]" for level in others]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from r2star.group.design import Design, DesignRules, build_design
+from r2star.group.design import Design, DesignRules, build_design, complete_rows
 from r2star.group.effects import hedges_g, partial_r, standardised_beta, variance_inflation
 from r2star.group.formula import Formula
 from r2star.group.model import ColumnRule, Hypothesis, ModelSpec
@@ -69,8 +69,11 @@ def rules_of(columns: Mapping[str, ColumnRule], reference_column: str, reference
 
 def fit_region(formula: Formula, data: CohortData, region: str, rules: DesignRules) -> RegionFit | str:
     """Fit one region; where that is impossible, say why."""
+    complete = complete_rows(formula, data.columns, data.patient, rules) & np.isfinite(data.outcomes[region])
+    if complete.sum() < 2:
+        return f"refused: {int(complete.sum())} rows with all that the model needs"
     design = build_design(formula, data.columns, data.patient, rules, rows=np.isfinite(data.outcomes[region]))
-    kept = ~rank_deficient(design.matrix) if design.rows.any() else np.zeros(0, dtype=bool)
+    kept = ~rank_deficient(design.matrix)
     if design.rows.sum() <= kept.sum():
         return f"refused: {int(design.rows.sum())} rows can't carry {design.matrix.shape[1]} coefficients"
     fit = fit_ols(design.matrix[:, kept], data.outcomes[region][design.rows])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +19,9 @@ MISSING = "n/a"
 #: Ages above this are shown as "89+" in every table and figure; models use the number that
 #: participants.tsv has.
 OLDEST_SHOWN_AGE = 89
+OLDEST_AGE = 125
 
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _CENSORED = re.compile(r"(\d+)\s*\+|[>≥]=?\s*(\d+)")
 _LOOSELY_MISSING = frozenset({"", "na", "nan", "none", "null", "-", "."})
 _PRIVATE = re.compile(r"acq_time|birth|date|name$|address", re.IGNORECASE)
@@ -111,16 +113,26 @@ def parse_number(cell: Cell, column: str) -> tuple[float, Notice | None]:
     if text == MISSING:
         return float("nan"), None
     if _NUMBER.fullmatch(text):
-        return float(text), None
+        return _plausible(float(text), cell, column), None
     where = f"row {cell.row}, column {column}: {text!r}"
     capped = _CENSORED.fullmatch(text)
     if capped:
         value = capped[1] or capped[2]
-        return float(value), Notice("W705", f"{where} is a capped value", f"it counts as {value}", cell.path)
+        told = Notice("W705", f"{where} is a capped value", f"it counts as {value}", cell.path)
+        return _plausible(float(value), cell, column), told
     if text.lower() in _LOOSELY_MISSING:
         return float("nan"), Notice("W706", f"{where} counts as missing", "write n/a", cell.path)
     needed = "a number with a decimal point" if "," in text else "a number or n/a"
     raise InputError("E706", where, needed, "correct the cell", path=cell.path)
+
+
+def _plausible(value: float, cell: Cell, column: str) -> float:
+    """A number that may be: finite, and an age that people reach (not a year of birth, not months)."""
+    if not isfinite(value) or (is_age_column(column) and not 0 <= value <= OLDEST_AGE):
+        found = f"row {cell.row}, column {column}: {cell.text!r}"
+        needed = f"an age in years, 0 to {OLDEST_AGE}" if is_age_column(column) else "a finite number"
+        raise InputError("E706", found, needed, "correct the cell", path=cell.path)
+    return value
 
 
 def shown_age(text: str) -> str:
