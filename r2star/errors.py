@@ -68,7 +68,7 @@ class R2starError(Exception):
 
 
 def _rebuild(kind: type[R2starError], parts: dict[str, str]) -> R2starError:
-    return kind(**parts)  # type: ignore[arg-type]
+    return kind(**parts)
 
 
 class UsageError(R2starError):

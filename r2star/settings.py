@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ _NOT_IN_RESULTS = frozenset(
     {
         "bids_dir", "output_dir", "work_dir", "participant_labels", "session_labels", "bids_filter_file",
         "n_procs", "omp_n_threads", "mem_gb", "nipype_plugin_file", "stop_on_first_crash",
-        "skip_bids_validation", "verbosity", "debug", "force", "strict",
+        "skip_bids_validation", "verbosity", "debug", "force",
     }
 )  # fmt: skip
 
@@ -34,7 +34,6 @@ class Settings:
     participant_labels: tuple[str, ...] = ()
     session_labels: tuple[str, ...] = ()
     bids_filter_file: Path | None = None
-    derivatives: tuple[Path, ...] = ()
     n_procs: int = 1
     omp_n_threads: int = 1
     mem_gb: float | None = None
@@ -45,21 +44,13 @@ class Settings:
     sloppy: bool = False
     fit_method: str = "nonlinear"
     field_gradient: str = "report"
-    denoise: str = "none"
-    atlases: tuple[str, ...] = (DEFAULT_ATLAS,)
-    segmentation: str | None = None
-    lesions: str | None = None
-    brain_mask: str | None = None
-    maps: tuple[str, ...] = ()
-    iron_calibration: str | None = None
+    atlas: str = DEFAULT_ATLAS
     fit_only: bool = False
     xform: str | None = None
     assume_orientation: bool = False
-    strict: bool = False
     force: bool = False
     verbosity: int = 0
     debug: bool = False
-    extra: dict[str, str] = field(default_factory=dict)
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that can change a result, as plain JSON values."""

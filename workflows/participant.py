@@ -20,7 +20,7 @@ from r2star.workflows.unit import ANATOMY, init_unit_wf
 def init_participant_wf(units: Sequence[Unit], settings: Settings, n_threads: int = 1) -> pe.Workflow:
     """The graph of one participant's units, to be run alone or inside other nipype workflows."""
     graph = pe.Workflow(node_name("sub", units[0].participant))
-    atlas_name = settings.atlases[0]
+    atlas_name = settings.atlas
     atlas = None if settings.fit_only else load_atlas(atlas_name)
     anatomies: dict[Path, pe.Workflow] = {}
     for unit in units:

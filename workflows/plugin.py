@@ -68,7 +68,7 @@ class Slot:
         self._pool, self._n_tasks, self.busy = None, 0, False
 
 
-class SlotsPlugin(multiproc.MultiProcPlugin):  # type: ignore[misc]
+class SlotsPlugin(multiproc.MultiProcPlugin):
     """MultiProc over `Slot`; its arguments are MultiProc's."""
 
     def __init__(self, plugin_args: dict[str, Any]) -> None:

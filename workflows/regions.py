@@ -17,7 +17,7 @@ from r2star.workflows.nodes import make_node, merge
 from r2star.workflows.stage import Stages
 
 MAPS = ["r2star_map", "stderr_map", "status_map", "residual_map", "s0_map"]
-INPUTS = ["magnitude", *MAPS, "bias_map", "to_megre", "to_template", "brain_mask", "notices"]
+INPUTS = ["magnitude", "noise", *MAPS, "bias_map", "to_megre", "to_template", "brain_mask", "notices"]
 OUTPUTS = ["files", "records"]
 
 
@@ -38,7 +38,7 @@ def init_regions_wf(
         (source, labels, [("to_megre", "transforms"), ("r2star_map", "like")]),
         (source, table, [(name, name) for name in MAPS]),
         (source, table, [(("magnitude", first), "first_echo"), (("magnitude", last), "last_echo")]),
-        (source, table, [("to_template", "to_template"), ("notices", "earlier_notices")]),
+        (source, table, [("to_template", "to_template"), ("noise", "noise"), ("notices", "earlier_notices")]),
         (labels, table, [("image", "labels")]),
     ])  # fmt: skip
     if with_field:
@@ -62,7 +62,7 @@ def last(paths: list[str]) -> str:
 def _table(unit: Unit, settings: Settings) -> steps.WriteRegionTable:
     """The region table, with the facts that are known beforehand."""
     step = steps.WriteRegionTable(
-        atlas=settings.atlases[0], entities=unit.entities, n_echoes=len(unit.echo_times_s)
+        atlas=settings.atlas, entities=unit.entities, n_echoes=len(unit.echo_times_s)
     )
     if unit.field_strength_tesla is not None:
         step.inputs.field_strength_tesla = unit.field_strength_tesla

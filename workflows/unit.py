@@ -42,7 +42,7 @@ def init_unit_wf(
     publish = make_node(
         "publish", _publish(unit, settings), stages.next("writing results", 0.02, is_last=True)
     )
-    graph.connect([(check, fit, [("magnitude", "magnitude")])])
+    graph.connect([(check, fit, [("magnitude", "magnitude"), ("noise", "noise")])])
     parts: Parts = {"files": [(fit, "derivatives")], "records": [(check, "record"), (fit, "record")]}
     parts |= {"notices": [(check, "notices"), (fit, "notices")], "hashes": [(check, "hashes")]}
     if atlas is not None:
@@ -101,7 +101,7 @@ def _connect_regions(
 ) -> None:
     placed = ("to_megre", "to_template", "brain_mask")
     graph.connect([
-        (check, regions, [("magnitude", "inputnode.magnitude")]),
+        (check, regions, [(name, f"inputnode.{name}") for name in ("magnitude", "noise")]),
         (fit, regions, [(name, f"inputnode.{name}") for name in MAPS]),
         (align, regions, [(f"outputnode.{name}", f"inputnode.{name}") for name in placed]),
         (merge(graph, "notices", parts["notices"]), regions, [("out", "inputnode.notices")]),
@@ -124,6 +124,7 @@ def _check(unit: Unit, settings: Settings) -> steps.CheckInputs:
     echoes = (*unit.magnitude, *unit.phase, *unit.real, *unit.imaginary)
     return steps.CheckInputs(
         **{name: value for name, value in paths.items() if value or name == "magnitude"},
+        echo_times_s=list(unit.echo_times_s),
         sidecars=[str(path) for path in dict.fromkeys(one for echo in echoes for one in echo.sidecar_paths)],
         found_notices=json.dumps([notice.as_dict() for notice in notices]),
         **orientation_rule(settings),

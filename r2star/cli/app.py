@@ -73,14 +73,6 @@ def _add_selection(parser: Parser) -> None:
         help='entities to select by, e.g. {"megre": {"acquisition": "highres"}, "t1w": {"run": "1"}}',
     )
     group.add_argument(
-        "--derivatives",
-        nargs="+",
-        type=Path,
-        default=[],
-        metavar="DIR",
-        help="derivative datasets to take segmentations, masks, lesions and maps from",
-    )
-    group.add_argument(
         "--skip-bids-validation",
         action="store_true",
         help="accepted for compatibility; r2star checks what it reads by itself",
@@ -98,39 +90,13 @@ def _add_method(parser: Parser) -> None:
         default="report",
         help="field gradients where there is phase: report their effect on R2*, or correct it (default: %(default)s)",
     )
-    group.add_argument(
-        "--denoise",
-        choices=("none", "mppca"),
-        default="none",
-        help="denoise the echoes before the fit (default: %(default)s)",
-    )
-    group.add_argument(
-        "--iron",
-        metavar="CALIBRATION",
-        help="give iron in mg/kg by a named calibration or TOML file; never done unasked",
-    )
     group.add_argument("--fit-only", action="store_true", help="maps only: no registration, no regions")
 
 
 def _add_anatomy(parser: Parser) -> None:
     group = parser.add_argument_group("anatomy")
     group.add_argument(
-        "--atlas",
-        action="append",
-        metavar="NAME|FILE.toml",
-        help=f"atlas by name or TOML file; may be repeated (default: {DEFAULT_ATLAS})",
-    )
-    group.add_argument(
-        "--segmentation", metavar="DERIVATIVE", help="dseg of another tool instead of the atlas"
-    )
-    group.add_argument("--lesions", metavar="DERIVATIVE", help="lesion masks")
-    group.add_argument("--brain-mask", metavar="DERIVATIVE", help="brain masks of another tool")
-    group.add_argument(
-        "--maps",
-        nargs="+",
-        default=[],
-        metavar="SUFFIX",
-        help="other quantitative maps in --derivatives to summarise over the same regions",
+        "--atlas", default=DEFAULT_ATLAS, metavar="NAME|FILE.toml", help="atlas (default: %(default)s)"
     )
     group.add_argument(
         "--xform",
@@ -179,7 +145,6 @@ def _add_execution(parser: Parser) -> None:
         help="seed of the registration (default: %(default)s)",
     )
     group.add_argument("--stop-on-first-crash", action="store_true", help="stop at the first unit that fails")
-    group.add_argument("--strict", action="store_true", help="warnings that may touch a number become errors")
     group.add_argument(
         "--force", action="store_true", help="redo units that another version or other settings made"
     )
@@ -198,6 +163,12 @@ def _add_group_level(parser: Parser) -> None:
     group.add_argument(
         "--allow-mixed-field", action="store_true", help="accept units of different field strengths"
     )
+    group.add_argument(
+        "--iron",
+        metavar="CALIBRATION",
+        help="give iron in mg/kg by a named calibration or TOML file; never unasked",
+    )
+    group.add_argument("--strict", action="store_true", help="warnings that may touch a number become errors")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -239,7 +210,6 @@ def settings_from(options: argparse.Namespace) -> Settings:
         participant_labels=tuple(options.participant_label),
         session_labels=tuple(options.session_label),
         bids_filter_file=options.bids_filter_file,
-        derivatives=tuple(path.resolve() for path in options.derivatives),
         n_procs=n_procs,
         omp_n_threads=options.omp_nthreads or n_procs,
         mem_gb=options.mem_gb or available_memory_gib(),
@@ -250,17 +220,10 @@ def settings_from(options: argparse.Namespace) -> Settings:
         sloppy=options.sloppy,
         fit_method=options.fit,
         field_gradient=options.field_gradient,
-        denoise=options.denoise,
-        atlases=tuple(options.atlas or (DEFAULT_ATLAS,)),
-        segmentation=options.segmentation,
-        lesions=options.lesions,
-        brain_mask=options.brain_mask,
-        maps=tuple(options.maps),
-        iron_calibration=options.iron,
+        atlas=options.atlas,
         fit_only=options.fit_only,
         xform=options.xform,
         assume_orientation=options.assume_orientation,
-        strict=options.strict,
         force=options.force,
         verbosity=options.verbose,
         debug=options.debug,

@@ -132,7 +132,7 @@ def check_folders(settings: Settings) -> None:
 
 def write_root_files(settings: Settings) -> None:
     """What stands once for all units; an atlas that can't be used is refused here, before any work."""
-    atlases = [] if settings.fit_only else [load_atlas(name) for name in settings.atlases]
+    atlases = [] if settings.fit_only else [load_atlas(settings.atlas)]
     write_dataset_description(settings.output_dir, settings.bids_dir, __version__)
     write_bidsignore(settings.output_dir)
     for atlas in atlases:

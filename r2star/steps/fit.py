@@ -6,6 +6,7 @@ Reads and writes through `r2star.images`; the fit is `r2star.fit.fit_decay`. A s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -24,6 +25,8 @@ from r2star.steps.field import read_dephasing
 
 #: Bytes of one slab of float32 echoes: large enough to keep two threads busy, small beside a head.
 SLAB_BYTES = 64 * 2**20
+#: As in `fit_decay` where σ is known: below so many σ in every echo there is no signal to fit.
+NOISE_FLOOR_SIGMAS = 3.0
 #: A unit whose fitted voxels rise with echo time in more than this share has its echoes or times mixed up.
 LARGEST_RISING_SHARE = 0.5
 
@@ -57,12 +60,15 @@ def fit_maps(
     method: str = "nonlinear",
     n_threads: int = 1,
     assume_orientation: bool = False,
+    noise: Path | None = None,
     gradient_map: Path | None = None,
     field_facts: Path | None = None,
 ) -> FittedMaps:
     """Fit S(t) = S0·exp(−R2*·t) in every voxel of the echoes: one file an echo, or one 4D file of all.
 
-    With ``gradient_map`` and ``field_facts`` (`r2star.steps.field`) the model has the factor |F(t)| of dephasing.
+    ``noise`` is what `check_inputs` tells of σ: it marks voxels in which no echo stands out of the noise, gives
+    two echoes their standard errors, and is needed by ``rician``. With ``gradient_map`` and ``field_facts``
+    (`r2star.steps.field`) the model has the factor |F(t)| of dephasing.
 
     Raises
     ------
@@ -70,6 +76,9 @@ def fit_maps(
         E1 for an image, E306 for echoes of different shapes, E303 where most of the signal rises with echo time.
     """
     counts = np.zeros(256, np.int64)
+    sigma = read_sigma(noise)
+    # three echoes and more tell their own error, what the model can't describe included
+    known = sigma if len(echo_times_s) == 2 or METHODS[method].uses_noise_model else None
     with ExitStack() as stack:
         readers = [
             stack.enter_context(open_image(path, assume_orientation=assume_orientation)) for path in magnitude
@@ -83,7 +92,10 @@ def fit_maps(
         factors = _dephasing(gradient_map, field_facts, echo_times_s, _depth(grid, len(echo_times_s)))
         for slab, factor in zip(_slabs(readers, grid, len(echo_times_s), pool), factors):
             signal = np.moveaxis(slab, 0, -1)
-            decay = fit_decay(signal, echo_times_s, method=method, n_threads=n_threads, dephasing=factor)
+            decay = fit_decay(
+                signal, echo_times_s, method=method, noise_sigma=known, n_threads=n_threads, dephasing=factor
+            )
+            _mark_noise(decay, slab, sigma)
             counts += np.bincount(decay.status.ravel(), minlength=256)
             list(pool.map(ImageWriter.write_slices, writers, _maps_of(decay)))
         for reader in readers:
@@ -153,6 +165,22 @@ def _maps_of(decay: Decay) -> Iterator[NDArray[np.generic]]:
     with np.errstate(divide="ignore", invalid="ignore"):
         t2star_s = np.where(decay.r2star_per_s > 0, 1.0 / decay.r2star_per_s, np.nan)
     yield from (decay.r2star_per_s, decay.r2star_se_per_s, t2star_s, decay.s0, decay.residual, decay.status)
+
+
+def read_sigma(noise: Path | None) -> float | None:
+    """σ of the noise in the image's unit; None where it is not known."""
+    sigma = None if noise is None else json.loads(noise.read_text())["sigma"]
+    return None if sigma is None else float(sigma)
+
+
+def _mark_noise(decay: Decay, slab: NDArray[np.float32], sigma: float | None) -> None:
+    """Take the value from voxels in which no echo stands out of the noise."""
+    if sigma is None:
+        return
+    dark = decay.has_value & (slab.max(axis=0) < NOISE_FLOOR_SIGMAS * sigma)
+    decay.status[dark] = Status.BELOW_NOISE_FLOOR
+    for values in (decay.r2star_per_s, decay.r2star_se_per_s, decay.s0, decay.residual):
+        values[dark] = np.nan
 
 
 def _check_rising(counts: NDArray[np.int64], magnitude: Sequence[Path]) -> None:

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from r2star.errors import InputError, Notice
 from r2star.files import sha256_of, write_text_atomically
+from r2star.fit.noise import N_SAMPLES, NoiseEstimate, estimate_noise_sigma
 from r2star.images import Grid, Image, read_image, write_image
 
 #: Echoes of one unit lie on one grid to within this distance at the corners, mm.
 ECHO_GRID_TOLERANCE_MM = 0.01
+NO_NOISE = NoiseEstimate(float("nan"), "none", 0)
 
 
 class CheckedInputs(NamedTuple):
@@ -24,6 +26,7 @@ class CheckedInputs(NamedTuple):
     magnitude: tuple[Path, ...]
     phase: tuple[Path, ...]
     hashes: Path  # JSON: file → SHA-256 of its content
+    noise: Path  # JSON: σ of the noise, where it comes from
     notices: tuple[Notice, ...]
 
 
@@ -37,6 +40,7 @@ class CheckedAnatomy(NamedTuple):
 
 def check_inputs(
     magnitude: tuple[Path, ...],
+    echo_times_s: tuple[float, ...],
     out_dir: Path,
     phase: tuple[Path, ...] = (),
     real: tuple[Path, ...] = (),
@@ -46,7 +50,7 @@ def check_inputs(
     assume_orientation: bool = False,
     found_notices: str = "[]",
 ) -> CheckedInputs:
-    """Read every file of a unit to its end and check shapes, grids and values of the echoes.
+    """Read every file of a unit to its end, check shapes, grids and values of the echoes, and estimate σ.
 
     Real and imaginary parts become magnitude and phase (radians) in ``out_dir``. Where ``xform`` or
     ``assume_orientation`` settle an orientation, the images are written afresh with it, so that nobody decides
@@ -63,11 +67,12 @@ def check_inputs(
     kinds = {"magnitude": magnitude, "phase": phase, "real": real, "imaginary": imaginary}
     settled = {kind: reading.echoes(kind, paths) for kind, paths in kinds.items()}
     _check_one_grid(reading.paths, reading.grids)
+    noise = write_noise(out_dir, reading.samples, echo_times_s)
     if real and not magnitude:
         parts = _magnitude_and_phase(settled["real"], settled["imaginary"], out_dir)
         settled["magnitude"], settled["phase"] = parts
     notices = tuple(dict.fromkeys(reading.notices))
-    return CheckedInputs(settled["magnitude"], settled["phase"], reading.write_hashes(), notices)
+    return CheckedInputs(settled["magnitude"], settled["phase"], reading.write_hashes(), noise, notices)
 
 
 def check_t1w(
@@ -104,6 +109,7 @@ class _Reading:
         self.paths: list[Path] = []
         self.grids: list[Grid] = []
         self.notices: list[Notice] = []
+        self.samples: list[NDArray[np.float32]] = []
 
     def image(self, path: Path, name: str) -> tuple[Image, Path]:
         """An image, and the file that others read it from."""
@@ -131,6 +137,7 @@ class _Reading:
             self.grids.append(image.grid)
             if kind == "magnitude":
                 self.notices += _check_magnitude(path, image.data)
+                self.samples.append(sample_of(image.data))
             settled.append(own)
         return tuple(settled)
 
@@ -138,6 +145,22 @@ class _Reading:
         """The hashes so far, as JSON."""
         text = json.dumps(self.hashes, indent=1, sort_keys=True) + "\n"
         return write_text_atomically(self._out_dir / "hashes.json", text)
+
+
+def sample_of(data: NDArray[Any]) -> NDArray[np.float32]:
+    """Voxels at an even stride, enough to tell the noise by."""
+    flat = data.ravel(order="K")
+    return np.array(flat[:: max(1, flat.size // N_SAMPLES)], np.float32)
+
+
+def write_noise(out_dir: Path, samples: Sequence[NDArray[np.float32]], echo_times_s: Sequence[float]) -> Path:
+    """σ by the rule of `r2star.fit.noise`, from one sample of the same voxels per echo, as JSON."""
+    shapes = {sample.shape for sample in samples}
+    known = len(shapes) == 1 and len(samples) == len(echo_times_s)
+    found = estimate_noise_sigma(np.stack(samples, -1), echo_times_s) if known else NO_NOISE
+    sigma = found.sigma if np.isfinite(found.sigma) else None
+    told = {"sigma": sigma, "source": found.source, "n_voxels": found.n_voxels}
+    return write_text_atomically(out_dir / "noise.json", json.dumps(told) + "\n")
 
 
 def _check_one_grid(paths: Sequence[Path], grids: Sequence[Grid]) -> None:
@@ -164,7 +187,7 @@ def _check_one_grid(paths: Sequence[Path], grids: Sequence[Grid]) -> None:
             )
 
 
-def _check_magnitude(path: Path, data: NDArray[np.generic]) -> list[Notice]:
+def _check_magnitude(path: Path, data: NDArray[Any]) -> list[Notice]:
     """Empty echoes are refused; voxels that are no magnitude are counted."""
     finite = np.isfinite(data)
     if not np.any(data[finite] > 0):

@@ -26,6 +26,7 @@ from r2star.regions.rule import VoxelRule
 from r2star.regions.summary import ROW_WARNINGS, RegionLike, RegionSummary, summarise_regions
 from r2star.regions.table import table_row, table_sidecar, table_text
 from r2star.steps.coverage import LabelVolumes, volumes_in_view
+from r2star.steps.fit import read_sigma
 
 #: Voxels with a value count, whatever doubt their status tells: leaving out the doubtful would bias the median.
 DEFAULT_RULE = VoxelRule(accepted_status=tuple(int(code) for code in Status if code.has_value))
@@ -55,7 +56,7 @@ def write_region_table(
     residual_map: Path | None = None,
     first_echo: Path | None = None,
     last_echo: Path | None = None,
-    noise_sigma: float | None = None,
+    noise: Path | None = None,
     gradient_bias_map: Path | None = None,
     lesions: Path | None = None,
     to_template: tuple[Path, ...] = (),
@@ -76,9 +77,9 @@ def write_region_table(
         Name of an atlas of the package, or the path of a TOML file.
     entities
         The unit's entities by BIDS key: ``{"sub": "01", "ses": "02"}``.
-    first_echo, last_echo, noise_sigma
-        Magnitude of the first and last echo by time, and σ of its noise in the same unit; without σ, the
-        residuals stand for it.
+    first_echo, last_echo, noise
+        Magnitude of the first and last echo by time, and what `check_inputs` tells of σ; where it is unknown,
+        the residuals stand for it.
     lesions
         Mask on any grid: voxels above 0.5 are lesions.
     to_template
@@ -100,6 +101,7 @@ def write_region_table(
         "stderr_per_s": stderr_map, "status": status_map, "s0": s0_map, "residual": residual_map,
         "gradient_bias_per_s": gradient_bias_map,
     }  # fmt: skip
+    noise_sigma = read_sigma(noise)
     if noise_sigma is not None or residual_map is not None:
         paths |= {"first_echo": first_echo, "last_echo": last_echo}
     maps = _read_maps({"r2star_per_s": r2star_map, **paths}, label_image.grid, assume_orientation)

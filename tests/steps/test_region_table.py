@@ -47,10 +47,16 @@ def write_head(folder: Path, arrays: dict[str, NDArray[Any]], grid: Grid = GRID)
     }
 
 
+def write_noise(folder: Path, sigma: float = 2.0) -> Path:
+    path = folder / "noise.json"
+    path.write_text(json.dumps({"sigma": sigma, "source": "background", "n_voxels": 1000}))
+    return path
+
+
 def make(folder: Path, arrays: dict[str, NDArray[Any]] | None = None, **more: Any) -> RegionTable:
     files = write_head(folder / "in", a_head() if arrays is None else arrays)
     given: dict[str, Any] = {"atlas": "CIT168", "entities": {"sub": "01", "run": "2"}, "n_echoes": 6,
-                             "out_dir": folder, "noise_sigma": 2.0, "field_strength_tesla": 3.0}  # fmt: skip
+                             "out_dir": folder, "noise": write_noise(folder), "field_strength_tesla": 3.0}  # fmt: skip
     return write_region_table(**(given | files | more))
 
 
@@ -101,8 +107,10 @@ def test_flipped_storage_of_the_same_head_gives_the_same_bytes(tmp_path: Path) -
         {name: array[::-1] for name, array in arrays.items()},
         Grid(GRID.shape, GRID.affine @ flip),
     )
-    second = write_region_table(**files, atlas="CIT168", entities={"sub": "01", "run": "2"}, n_echoes=6,
-                                out_dir=tmp_path / "b", noise_sigma=2.0, field_strength_tesla=3.0)  # fmt: skip
+    second = write_region_table(
+        **files, atlas="CIT168", entities={"sub": "01", "run": "2"}, n_echoes=6, out_dir=tmp_path / "b",
+        noise=write_noise(tmp_path), field_strength_tesla=3.0,
+    )  # fmt: skip
     assert first.table.read_bytes() == second.table.read_bytes()
 
 
