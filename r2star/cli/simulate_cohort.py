@@ -55,6 +55,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Write the cohort; 0 when it stands."""
+    from r2star.files import write_fault
     from r2star.simulate.cohort import simulate_cohort
     from r2star.steps.cohort import write_cohort
 
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
         balanced=not args.unbalanced, n_sessions=args.sessions, interval_years=args.interval_years,
         missing_fraction=args.missing,
     )  # fmt: skip
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_cohort(cohort, args.out)
+    try:
+        write_cohort(cohort, args.out)
+    except OSError as error:
+        raise write_fault(error, args.out) from error
     return 0

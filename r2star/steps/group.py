@@ -15,7 +15,7 @@ import numpy as np
 
 from r2star import __version__
 from r2star.errors import InputError, Notice, UsageError
-from r2star.files import sha256_of
+from r2star.files import sha256_of, write_fault
 from r2star.group.analyse import ModelResult, run_model
 from r2star.group.joint import rules_of
 from r2star.group.model import ModelSpec
@@ -90,12 +90,15 @@ def analyse_group(
     scores = _score(inputs, visits, covariates, strata)
     notices += [*dropped, *scores.notices, *_refusals(results)]
     folder = output_dir / "group"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_regions(inputs.gathered, inputs.people, folder, replaced)
-    _write(inputs, results, notices, covariates, folder)
-    _write_norms(inputs, scores, covariates, visits, folder)
-    if figures:
-        write_figures(figure_data(inputs, visits, covariates, scores, results), folder / "figures")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_regions(inputs.gathered, inputs.people, folder, replaced)
+        _write(inputs, results, notices, covariates, folder)
+        _write_norms(inputs, scores, covariates, visits, folder)
+        if figures:
+            write_figures(figure_data(inputs, visits, covariates, scores, results), folder / "figures")
+    except OSError as error:
+        raise write_fault(error, folder) from error
     refused = tuple(
         f"{result.spec.name}: {status}"
         for result in results

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from r2star.errors import InputError, Notice
+from r2star.files import read_fault
 
 MISSING = "n/a"
 
@@ -61,6 +62,10 @@ def read_people(bids_dir: Path, participants: Sequence[str]) -> People:
     """
     notices: list[Notice] = []
     path = bids_dir / "participants.tsv"
+    if path.is_symlink() and not path.exists():
+        raise InputError(
+            "E705", "a link to a file that is not here", fix=f"run `datalad get {path.name}`", path=path
+        )
     people: dict[str, Mapping[str, Cell]] = {}
     if path.is_file():
         for row in read_rows(path):
@@ -78,9 +83,12 @@ def read_people(bids_dir: Path, participants: Sequence[str]) -> People:
 def read_rows(path: Path) -> list[dict[str, Cell]]:
     """A tab-separated table; byte order marks and Windows line ends are as good as none."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise read_fault(error, path) from error
     except UnicodeDecodeError as error:
-        row = path.read_bytes()[: error.start].count(b"\n") + 1
+        row = content[: error.start].count(b"\n") + 1
         raise InputError("E705", f"row {row} is not UTF-8 text", fix="save it as UTF-8", path=path) from None
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     names = [name.strip() for name in lines[0].split("\t")]

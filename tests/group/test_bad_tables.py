@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from r2star.cli.group import run_group
-from r2star.errors import DatasetError, InputError, R2starError, UsageError
+from r2star.errors import DatasetError, EnvironmentFault, InputError, R2starError, UsageError
 from r2star.simulate.cohort import simulate_cohort
 from r2star.steps.cohort import write_cohort
 from r2star.steps.group import GroupOutputs, analyse_group
@@ -314,6 +314,29 @@ def test_marker_that_points_outside_is_not_followed(study: Study) -> None:
     study.mark(4, outputs={"../../../secret_desc-R2star_stats.tsv": hashlib.sha256(b"private").hexdigest()})
     outputs = study.run()
     assert any("outside the output folder" in notice.message for notice in outputs.notices)
+
+
+def test_output_that_can_not_be_written_is_a_fault_of_the_environment(study: Study) -> None:  # G22
+    (study.output / "group").write_text("a file in the way")
+    with pytest.raises(EnvironmentFault) as caught:
+        study.run()
+    assert caught.value.exit_code == 4
+
+
+def test_participants_table_that_was_never_fetched_is_told(study: Study) -> None:
+    study.table.unlink()
+    study.table.symlink_to(".git/annex/objects/xx")
+    assert "datalad get" in study.fails(InputError, "E705").fix
+
+
+def test_link_in_the_output_is_replaced_and_what_it_points_to_is_left_alone(study: Study) -> None:  # S07
+    victim = study.bids.parent / "victim.txt"
+    victim.write_text("precious")
+    (study.output / "group").mkdir()
+    (study.output / "group" / "regions.tsv").symlink_to(victim)
+    study.run()
+    assert victim.read_text() == "precious"
+    assert not (study.output / "group" / "regions.tsv").is_symlink()
 
 
 def test_nothing_of_the_first_level_is_a_dataset_error(study: Study) -> None:
