@@ -12,7 +12,8 @@ RUN python3 -m venv /opt/build \
 COPY . .
 RUN /opt/build/bin/python -m hatchling build --target wheel --directory /dist \
     && /opt/r2star/bin/python -m pip install --no-cache-dir --no-deps --no-index /dist/*.whl \
-    && /opt/r2star/bin/python -m compileall -q /opt/r2star/lib
+    && /opt/r2star/bin/python -m compileall -q /opt/r2star/lib \
+    && /opt/r2star/bin/python scripts/warm-kernels
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="r2star" \

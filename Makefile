@@ -20,6 +20,7 @@ $(VENV)/.installed: requirements-dev.lock pyproject.toml scripts/find-python
 	@python=$$(scripts/find-python) && echo "Installing into $(VENV) with $$python" && "$$python" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python scripts/warm-kernels
 	@touch $@
 
 demo: $(VENV)/.installed  ## two synthetic participants from images to regional R2* (about 4 minutes)

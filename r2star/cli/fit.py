@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import shutil
+import tempfile
 from pathlib import Path
 
 from r2star import __version__
@@ -44,6 +47,12 @@ def build_parser() -> Parser:
         "--fit", choices=tuple(METHODS), default="nonlinear", help="estimator (default: %(default)s)"
     )
     parser.add_argument(
+        "--noise-sigma",
+        type=float,
+        metavar="SIGMA",
+        help="noise of the real part, in the images' unit (default: estimated for two echoes and for rician)",
+    )
+    parser.add_argument(
         "--threads",
         type=int,
         default=available_processors(),
@@ -68,6 +77,7 @@ def _run(arguments: list[str]) -> int:
     check_echo_times(options.echo_times)
     from r2star.steps.fit import fit_maps
 
+    noise = find_noise(options)
     options.output_dir.mkdir(parents=True, exist_ok=True)
     result = fit_maps(
         tuple(options.magnitude),
@@ -76,6 +86,7 @@ def _run(arguments: list[str]) -> int:
         method=options.fit,
         n_threads=options.threads,
         assume_orientation=options.assume_orientation,
+        noise=noise,
     )
     for notice in result.notices:
         say_notice(notice)
@@ -84,6 +95,26 @@ def _run(arguments: list[str]) -> int:
         + ", ".join(path.name for path in result.derivatives if path.name.endswith(".nii.gz"))
     )
     return 0
+
+
+def find_noise(options: argparse.Namespace) -> Path | None:
+    """σ as given; else estimated where the fit can't do without: two echoes, or the Rician model.
+
+    It takes reading the images once more, so more echoes tell their own error.
+    """
+    if (
+        options.noise_sigma is None
+        and len(options.echo_times) > 2
+        and not METHODS[options.fit].uses_noise_model
+    ):
+        return None
+    from r2star.steps.inputs import estimate_noise, write_given_noise
+
+    scratch = Path(tempfile.mkdtemp(prefix="r2star-fit-"))
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    if options.noise_sigma is not None:
+        return write_given_noise(scratch, options.noise_sigma)
+    return estimate_noise(options.magnitude, options.echo_times, scratch)
 
 
 def check_echo_times(echo_times_s: list[float]) -> None:

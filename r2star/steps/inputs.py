@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from r2star.errors import InputError, Notice
 from r2star.files import sha256_of, write_text_atomically
 from r2star.fit.noise import N_SAMPLES, NoiseEstimate, estimate_noise_sigma
-from r2star.images import Grid, Image, read_image, write_image
+from r2star.images import Grid, Image, read_image, read_images, write_image
 
 #: Echoes of one unit lie on one grid to within this distance at the corners, mm.
 ECHO_GRID_TOLERANCE_MM = 0.01
@@ -145,6 +145,21 @@ class _Reading:
         """The hashes so far, as JSON."""
         text = json.dumps(self.hashes, indent=1, sort_keys=True) + "\n"
         return write_text_atomically(self._out_dir / "hashes.json", text)
+
+
+def estimate_noise(magnitude: Sequence[Path], echo_times_s: Sequence[float], out_dir: Path) -> Path:
+    """σ of images outside a unit (one file an echo, or one 4D file), in the form that `fit_maps` takes."""
+    images = read_images(magnitude)
+    volumes = (
+        [image.data for image in images] if len(images) > 1 else list(np.moveaxis(images[0].data, -1, 0))
+    )
+    return write_noise(out_dir, [sample_of(volume) for volume in volumes], echo_times_s)
+
+
+def write_given_noise(out_dir: Path, sigma: float) -> Path:
+    """A σ that the user knows, in the form that `fit_maps` takes."""
+    told = {"sigma": sigma, "source": "given", "n_voxels": 0}
+    return write_text_atomically(out_dir / "noise.json", json.dumps(told) + "\n")
 
 
 def sample_of(data: NDArray[Any]) -> NDArray[np.float32]:
