@@ -182,11 +182,13 @@ def register_focused(
     sloppy: bool = False,
     same_contrast: bool = True,
     focus_margin_mm: float = 14.0,
+    iron: Pair | None = None,
     what: str = "registration to the template",
 ) -> Warp:
     """Affine, a cheap warp of the brain at 2 mm, and a fine one in a box around ``focus`` at the fixed voxels.
 
     Each warp ends with no displacement at the edge of its own grid, so the fine one blends into the coarse one.
+    ``iron`` adds an R2* map against one of the template to the fine warp; the images' own weight is 1.
     """
     linear = register_linear(
         fixed, moving, kinds=("Rigid", "Affine"), work_dir=work_dir, seed=seed, what=what
@@ -204,7 +206,10 @@ def register_focused(
         return Warp(forward, backward, linear.notices)
     box = box_grid(fixed.grid, np.asarray(focus.data) > 0, focus_margin_mm)
     near = Pair(pull(fixed, [], box), pull(moving, forward, box))
-    there, back = deform([near], focus_levels, n_threads=n_threads)
+    pairs = [near]
+    if iron is not None:
+        pairs.append(Pair(pull(iron.fixed, [], box), pull(iron.moving, forward, box), iron.weight))
+    there, back = deform(pairs, focus_levels, n_threads=n_threads)
     return Warp([there, *forward], [*backward, back], linear.notices)
 
 
