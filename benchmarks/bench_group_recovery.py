@@ -22,7 +22,10 @@ from r2star.group.ols import estimate_contrast, fit_ols
 from r2star.group.paper import correct_for_age, select_stepwise
 from r2star.simulate.cohort import REGIONS, Cohort, simulate_cohort
 
-COVARIATES = "patients(disease_duration_years) + patients(edss) + patients(log(lesion_volume_ml)) + patients(cortical_volume_ml)"
+COVARIATES = " + ".join(
+    f"patients({name})"
+    for name in ("disease_duration_years", "edss", "log(lesion_volume_ml)", "cortical_volume_ml")
+)
 JOINT = parse_formula(f"spline(age, df=3) + sex + site + group + {COVARIATES}")
 WITHOUT_SITE = parse_formula(f"spline(age, df=3) + sex + group + {COVARIATES}")
 RULES = DesignRules(references={"group": "control"})
@@ -94,6 +97,7 @@ class Tally:
     def add(
         self, region: str, found: dict[str, tuple[float, float, float, float]], truth: dict[str, float]
     ) -> None:
+        """Count one cohort."""
         for effect, (estimate, low, high, p) in found.items():
             key = (region, effect)
             self.errors.setdefault(key, []).append(estimate - truth[effect])
