@@ -1,9 +1,9 @@
 """The graph that brings template, T1w and MEGRE together: transforms and the brain on the MEGRE grid.
 
 Inputs: ``magnitude``, ``like`` (an image on the MEGRE grid) and, where there is a T1w, its registration to the
-template (``t1w``, ``t1w_to_template``, ``template_to_t1w``, ``t1w_brain_mask``). Outputs: ``to_megre`` and
-``to_template`` (chains of transforms, the one next to the target grid first), ``brain_mask``, ``files``,
-``records``, ``notices``.
+template (``t1w``, ``t1w_to_template``, ``template_to_t1w``, ``t1w_brain_mask``), else ``r2star_map`` if iron is to
+drive the registration. Outputs: ``to_megre`` and ``to_template`` (chains of transforms, the one next to the target
+grid first), ``brain_mask``, ``files``, ``records``, ``notices``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,19 @@ from r2star.workflows import interfaces as steps
 from r2star.workflows.nodes import make_node, merge
 from r2star.workflows.stage import Stages
 
-INPUTS = ["magnitude", "like", "t1w", "t1w_to_template", "template_to_t1w", "t1w_brain_mask"]
+INPUTS = ["magnitude", "like", "r2star_map", "t1w", "t1w_to_template", "template_to_t1w", "t1w_brain_mask"]
 OUTPUTS = ["to_megre", "to_template", "brain_mask", "files", "records", "notices"]
 
 
 def init_alignment_wf(
-    settings: Settings, atlas: Atlas, atlas_name: str, stages: Stages, n_threads: int, *, has_t1w: bool
+    settings: Settings,
+    atlas: Atlas,
+    atlas_name: str,
+    stages: Stages,
+    n_threads: int,
+    *,
+    has_t1w: bool,
+    by_iron: bool,
 ) -> pe.Workflow:
     """The alignment of one unit; without a T1w the MEGRE itself is registered to the template."""
     graph = pe.Workflow("alignment")
@@ -46,6 +53,8 @@ def init_alignment_wf(
         stage = stages.next("registering to template", share=0.8)
         interface = steps.RegisterMegreToTemplate(atlas=atlas_name, **options)
         register = make_node("register", interface, stage, n_threads=n_threads, mem_gb=3)
+        if by_iron:
+            graph.connect(source, "r2star_map", register, "r2star_map")
         forward, backward = "image_to_template", "template_to_image"
         to_megre = merge(graph, "to_megre", [(register, backward)])
         to_template = merge(graph, "to_template", [(register, forward)])

@@ -15,7 +15,7 @@ from r2star.bids.units import Unit
 from r2star.settings import Settings
 from r2star.workflows import interfaces as steps
 from r2star.workflows.alignment import init_alignment_wf
-from r2star.workflows.field import init_field_wf
+from r2star.workflows.field import has_field, is_corrected, make_b0_node, make_bias_node
 from r2star.workflows.nodes import make_node, merge, node_name, orientation_rule
 from r2star.workflows.regions import MAPS, first, init_regions_wf
 from r2star.workflows.stage import Stages
@@ -46,30 +46,35 @@ def init_unit_wf(
     parts: Parts = {"files": [(fit, "derivatives")], "records": [(check, "record"), (fit, "record")]}
     parts |= {"notices": [(check, "notices"), (fit, "notices")], "hashes": [(check, "hashes")]}
     if atlas is not None:
-        align = init_alignment_wf(
-            settings, atlas, atlas_name, stages, n_threads, has_t1w=unit.t1w is not None
-        )
+        # a corrected fit waits for the brain mask, so it can't drive the registration that gives the mask
+        corrected = is_corrected(unit, settings)
+        kind = {"has_t1w": unit.t1w is not None, "by_iron": unit.t1w is None and not corrected}
+        align = init_alignment_wf(settings, atlas, atlas_name, stages, n_threads, **kind)
         regions = init_regions_wf(unit, settings, atlas, stages, with_field=has_field(unit, settings))
-        _connect_alignment(graph, source, check, align, parts, has_t1w=unit.t1w is not None)
+        _connect_alignment(graph, (source, check, fit), align, parts, **kind)
         if has_field(unit, settings):
-            field = init_field_wf(unit, settings, stages)
-            _connect_field(graph, check, fit, align, field, regions, parts, settings)
+            b0, bias = make_b0_node(unit, stages), make_bias_node(unit, settings, stages)
+            _connect_field(graph, (check, fit, b0, bias), align, regions, parts, corrected=corrected)
         _connect_regions(graph, check, fit, align, regions, parts)
     for name in ("files", "records", "hashes"):
         graph.connect(merge(graph, name, parts[name]), "out", publish, name)
     return graph
 
 
-def has_field(unit: Unit, settings: Settings) -> bool:
-    """Whether the field is mapped: there is phase, and it was not switched off."""
-    return settings.field_gradient != "off" and bool(unit.phase or unit.imaginary)
-
-
 def _connect_alignment(
-    graph: pe.Workflow, source: pe.Node, check: pe.Node, align: pe.Workflow, parts: Parts, *, has_t1w: bool
+    graph: pe.Workflow,
+    nodes: tuple[pe.Node, ...],
+    align: pe.Workflow,
+    parts: Parts,
+    *,
+    has_t1w: bool,
+    by_iron: bool,
 ) -> None:
+    source, check, fit = nodes
     like = (("magnitude", first), "inputnode.like")
     graph.connect([(check, align, [("magnitude", "inputnode.magnitude"), like])])
+    if by_iron:
+        graph.connect([(fit, align, [("r2star_map", "inputnode.r2star_map")])])
     if has_t1w:
         graph.connect([(source, align, [(name, f"inputnode.{name}") for name in ANATOMY[:4]])])
         parts["files"] += [(source, "t1w_to_template"), (source, "template_to_t1w")]
@@ -80,20 +85,24 @@ def _connect_alignment(
 
 
 def _connect_field(
-    graph: pe.Workflow, check: pe.Node, fit: pe.Node, align: pe.Workflow, field: pe.Workflow,
-    regions: pe.Workflow, parts: Parts, settings: Settings,
+    graph: pe.Workflow, nodes: tuple[pe.Node, ...], align: pe.Workflow, regions: pe.Workflow, parts: Parts,
+    *, corrected: bool,
 ) -> None:  # fmt: skip
     """The field between alignment and table; a corrected fit waits for it."""
+    check, fit, b0, bias = nodes
     graph.connect([
-        (check, field, [(name, f"inputnode.{name}") for name in ("phase", "magnitude")]),
-        (align, field, [("outputnode.brain_mask", "inputnode.brain_mask")]),
-        (fit, field, [("r2star_map", "inputnode.r2star_map")]),
-        (field, regions, [("outputnode.bias_map", "inputnode.bias_map")]),
+        (check, b0, [("phase", "phase"), ("magnitude", "magnitude")]),
+        (align, b0, [("outputnode.brain_mask", "brain_mask")]),
+        (b0, bias, [("gradient_map", "gradient_map"), ("facts", "facts")]),
+        (fit, bias, [("r2star_map", "r2star_map")]),
+        (bias, regions, [("bias_map", "inputnode.bias_map")]),
     ])  # fmt: skip
-    if settings.field_gradient == "correct":
-        maps = [(f"outputnode.{name}", name) for name in ("gradient_map", "field_facts")]
-        graph.connect([(field, fit, maps)])
-    _collect(parts, field, "files", "records", "notices")
+    if corrected:
+        graph.connect([(b0, fit, [("gradient_map", "gradient_map"), ("facts", "field_facts")])])
+    for node in (b0, bias):
+        parts["files"].append((node, "derivatives"))
+        parts["records"].append((node, "record"))
+        parts["notices"].append((node, "notices"))
 
 
 def _connect_regions(

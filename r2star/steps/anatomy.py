@@ -117,12 +117,8 @@ def register_megre_to_t1w(
     forward = write_composite(out_dir / "from-MEGRE_to-T1w_mode-image_xfm.h5", found.fixed_to_moving)
     backward = write_composite(out_dir / "from-T1w_to-MEGRE_mode-image_xfm.h5", found.moving_to_fixed)
     values = measures.rigid_measures(fixed, moving, mask, found.fixed_to_moving)
-    return RigidRegistration(
-        forward,
-        backward,
-        _write_measures(out_dir, "MEGRE_to_T1w", values, measures.T1W_TO_TEMPLATE),
-        _kept(threads, found.notices),
-    )
+    told, doubts = _judge(out_dir, "MEGRE_to_T1w", values, measures.T1W_TO_TEMPLATE)
+    return RigidRegistration(forward, backward, told, _kept(threads, (*found.notices, *doubts)))
 
 
 def resample_labels(
@@ -246,12 +242,9 @@ def _to_template(
     values = _template_measures(
         template, mask, labels, regions, moving, found.fixed_to_moving, backward, atlas
     )
+    told, doubts = _judge(out_dir, f"{kind}_to_template", values, thresholds)
     return TemplateRegistration(
-        forward,
-        backward,
-        brain_path,
-        _write_measures(out_dir, f"{kind}_to_template", values, thresholds),
-        _kept(threads, found.notices),
+        forward, backward, brain_path, told, _kept(threads, (*found.notices, *doubts))
     )
 
 
@@ -292,14 +285,27 @@ def _volumes(labels: NDArray[np.generic], grid: Grid, atlas: Atlas) -> Mapping[t
     }
 
 
-def _write_measures(
+def _judge(
     out_dir: Path, name: str, values: measures.Measures, thresholds: measures.Thresholds
-) -> Path:
+) -> tuple[Path, tuple[Notice, ...]]:
+    """Write the measures; a doubtful registration is told, a failed one gives no table of plausible numbers."""
+    judged = measures.explain(values, thresholds)
     verdict = measures.judge_registration(values, thresholds)
     content = {"verdict": verdict, "measures": {key: float(value) for key, value in values.items()}}
     path = out_dir / f"{name}_measures.json"
     write_text_atomically(path, json.dumps(content, indent=1) + "\n")
-    return path
+    what = name.replace("_", " ")
+    told = ", ".join(f"{measure} {value:.3g}" for measure, value, own in judged if own == verdict)
+    if verdict == "fail":
+        raise ProcessingError(
+            "E410",
+            f"the registration {what} failed its checks ({told})",
+            "images of one head in a plausible place are needed",
+            "look at the images: orientation, coverage, another person's T1w",
+        )
+    if verdict == "doubtful":
+        return path, (Notice("W443", f"the registration {what} is doubtful ({told})", "look at the regions"),)
+    return path, ()
 
 
 def _canonical(path: Path) -> Image:

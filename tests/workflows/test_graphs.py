@@ -1,0 +1,107 @@
+"""The graphs of units: every connection is declared, and every combination of inputs and settings makes a graph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import networkx as nx
+import pytest
+from nipype.interfaces.utility import IdentityInterface
+from nipype.pipeline import engine as pe
+
+from r2star.bids.find import find_units
+from r2star.bids.units import Unit
+from r2star.settings import Settings
+from r2star.workflows.run import init_dataset_wf
+
+
+@pytest.fixture
+def unit(tmp_path: Path, write_participant: Callable[..., Path]) -> Unit:
+    folder = write_participant(tmp_path / "bids")
+    for path in sorted(folder.glob("*_MEGRE.nii.gz")):
+        phase = path.name.replace("_MEGRE", "_part-phase_MEGRE")
+        (folder / phase).write_bytes(path.read_bytes())
+        sidecar = path.name.replace(".nii.gz", ".json")
+        (folder / sidecar.replace("_MEGRE", "_part-phase_MEGRE")).write_text((folder / sidecar).read_text())
+        path.rename(folder / path.name.replace("_MEGRE", "_part-mag_MEGRE"))
+        (folder / sidecar).rename(folder / sidecar.replace("_MEGRE", "_part-mag_MEGRE"))
+    (folder / "sub-01_T1w.nii.gz").write_bytes(next(folder.glob("*mag*.nii.gz")).read_bytes())
+    (found,) = find_units(tmp_path / "bids")
+    assert len(found.phase) == 3
+    assert found.t1w is not None
+    return found
+
+
+def graph_of(unit: Unit, tmp_path: Path, **options: object) -> pe.Workflow:
+    settings = Settings(tmp_path / "bids", tmp_path / "out", tmp_path / "work", **options)
+    return init_dataset_wf([unit], settings, n_threads=1)
+
+
+@pytest.mark.parametrize("field_gradient", ["off", "report", "correct"])
+@pytest.mark.parametrize("t1w", [True, False])
+@pytest.mark.parametrize("phase", [True, False])
+def test_every_connected_field_is_declared_and_nothing_waits_for_itself(
+    unit: Unit, tmp_path: Path, t1w: bool, phase: bool, field_gradient: str
+) -> None:
+    unit = unit if t1w else replace(unit, t1w=None)
+    unit = unit if phase else replace(unit, phase=())
+    graph = graph_of(unit, tmp_path, field_gradient=field_gradient)
+    flat = graph._create_flat_graph()
+    assert nx.is_directed_acyclic_graph(flat)
+    for source, target, data in flat.edges(data=True):
+        for output, name in data["connect"]:
+            assert name in target.inputs.copyable_trait_names(), (target.fullname, name)
+            known = source.interface.output_spec().copyable_trait_names() if not is_plain(source) else None
+            if known is not None:
+                assert (output[0] if isinstance(output, tuple) else output) in known, (
+                    source.fullname,
+                    output,
+                )
+
+
+def is_plain(node: pe.Node) -> bool:
+    """Identity and merge nodes make their outputs from their inputs."""
+    return isinstance(node.interface, IdentityInterface) or type(node.interface).__name__ == "Merge"
+
+
+def test_every_mandatory_input_is_set_or_connected(unit: Unit, tmp_path: Path) -> None:
+    flat = graph_of(unit, tmp_path)._create_flat_graph()
+    for node in flat.nodes():
+        connected = {name for _, _, data in flat.in_edges(node, data=True) for _, name in data["connect"]}
+        for name, trait in node.inputs.traits(mandatory=True).items():
+            value = getattr(node.inputs, name)
+            assert name in connected or str(value) != "<undefined>", (node.fullname, name, trait)
+
+
+def test_fit_only_has_no_registration(unit: Unit, tmp_path: Path) -> None:
+    names = graph_of(unit, tmp_path, fit_only=True).list_node_names()
+    assert not [name for name in names if "register" in name or "labels" in name]
+    assert [name for name in names if name.endswith(".fit")]
+
+
+def test_a_graph_stays_within_one_screen(unit: Unit, tmp_path: Path) -> None:
+    graph = graph_of(unit, tmp_path)
+    participant = graph.get_node("sub_01")
+    own = participant.get_node("unit_sub_01")
+    for one in (participant, own, own.get_node("alignment"), own.get_node("regions")):
+        steps = [node for node in one._graph.nodes() if hasattr(node, "stage")]
+        assert len(steps) <= 8
+
+
+def test_units_that_share_a_t1w_register_it_once(unit: Unit, tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "bids", tmp_path / "out", tmp_path / "work")
+    second = replace(unit, run="2")
+    names = init_dataset_wf([unit, second], settings, n_threads=1).list_node_names()
+    assert len([name for name in names if ".anatomy_" in name and name.endswith(".register")]) == 1
+    assert len([name for name in names if name.endswith(".publish")]) == 2
+
+
+def test_the_settings_travel_to_the_marker(unit: Unit, tmp_path: Path) -> None:
+    graph = graph_of(unit, tmp_path, fit_method="arlo", random_seed=7)
+    publish = next(node for node in graph._create_flat_graph().nodes() if node.name == "publish")
+    assert json.loads(publish.inputs.settings)["fit_method"] == "arlo"
+    assert json.loads(publish.inputs.settings)["random_seed"] == 7
+    assert "n_procs" not in json.loads(publish.inputs.settings)
