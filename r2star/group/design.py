@@ -33,6 +33,8 @@ class Spline:
         >>> Spline.fitted_to(np.arange(10.0), 3).knots
         (0.0, 3.0, 6.0, 9.0)
         """
+        if not np.size(values):
+            return cls((0.0,) * (df + 1))
         return cls(tuple(float(knot) for knot in np.quantile(values, np.linspace(0, 1, df + 1))))
 
     def basis(self, values: Array) -> Array:
@@ -160,7 +162,9 @@ class _Builder:
         )
         for variable in term.variables:
             values, applies, labels = self._coded(variable)
-            block = (block[:, :, None] * values[:, None, :]).reshape(self.patient.size, -1)
+            block = (block[:, :, None] * values[:, None, :]).reshape(
+                len(block), block.shape[1] * values.shape[1]
+            )
             active = (
                 (active[:, :, None] & applies[:, None, None]).repeat(values.shape[1], 2).reshape(block.shape)
             )
@@ -191,7 +195,11 @@ class _Builder:
 
     def _dummies(self, column: str, values: Array, everyone: Array) -> tuple[Array, Array, list[str]]:
         levels = sorted(set(values.tolist()))
-        reference = self.rules.references.get(column, levels[0] if levels else "")
+        reference = self.rules.references.get(column, "")
+        if (
+            reference not in levels
+        ):  # nobody has it: any other level serves, and contrasts with it are refused
+            reference = levels[0] if levels else ""
         self.reference_levels[column] = reference
         others = [level for level in levels if level != reference]
         coded = (

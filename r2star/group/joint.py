@@ -139,7 +139,8 @@ def _joint_row(region: RegionFit, row: Row, columns: list[int]) -> Row:
     kept = np.cumsum(region.kept) - 1
     inside = [int(kept[k]) for k in columns if region.kept[k]]
     if not inside or len(inside) < len(columns):
-        return with_status(row, "refused: it can't be told from other terms, or has one level")
+        why = "it can't be told from other terms" if columns else "no data for it (absent, or one level)"
+        return with_status(row, f"refused: {why}")
     statistic, p = wald_f(region.fit, inside)
     vif = variance_inflation(region.fit.matrix, inside)
     return with_status(

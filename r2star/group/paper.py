@@ -42,6 +42,10 @@ def correct_for_age(outcome: Array, age_years: Array, control: Array) -> tuple[A
     """
     if control.sum() < 3:
         raise ValueError("a line through the controls needs three of them")
+    if control.all():
+        raise ValueError("there are no patients")
+    if np.ptp(age_years[control]) == 0:
+        raise ValueError("the controls are all of one age")
     centred = age_years - age_years[control].mean()
     fit = fit_ols(np.column_stack([np.ones(int(control.sum())), centred[control]]), outcome[control])
     slope = float(fit.beta[1])

@@ -186,11 +186,11 @@ def _forest_limits(panels: Sequence[tuple[str, list[Row]]]) -> dict[str, tuple[f
     """One range for all panels of one scale, so that effects can be compared."""
     ends: dict[str, list[float]] = {}
     for _, rows in panels:
-        ends.setdefault(_scale_of(rows), [0.0]).extend(end for row in rows for end in _standard(row)[1:])
-    return {
-        scale: (min(found) - 0.08 * np.ptp(found), max(found) + 0.08 * np.ptp(found))
-        for scale, found in ends.items()
-    }
+        ends.setdefault(_scale_of(rows), [-0.1, 0.1]).extend(
+            end for row in rows for end in _standard(row)[1:]
+        )
+    room = {scale: 0.08 * float(np.ptp(found)) for scale, found in ends.items()}
+    return {scale: (min(found) - room[scale], max(found) + room[scale]) for scale, found in ends.items()}
 
 
 def _forest_panels(figures: FigureData) -> list[tuple[str, list[Row]]]:
@@ -230,7 +230,7 @@ def plot_partial_residuals(figures: FigureData) -> Any:
         return None
     tested = [test.term for test in result.spec.tests if test.term and test.term != "group"]
     fits = list(result.fits.values())
-    terms = [term for term in tested if all(len(fit.design.columns_of(term)) == 1 for fit in fits)]
+    terms = [term for term in tested if all(_has_slope(fit, term) for fit in fits)]
     if not terms:
         return None
     figure, axes = panel_grid(
@@ -244,6 +244,12 @@ def plot_partial_residuals(figures: FigureData) -> Any:
         if index // len(terms) == len(fits) - 1:
             axis.set_xlabel(f"{_in_prose(term)}\ncentred")
     return figure
+
+
+def _has_slope(fit: RegionFit, term: str) -> bool:
+    """Whether a term is one number that could be estimated."""
+    columns = fit.design.columns_of(term)
+    return len(columns) == 1 and bool(fit.kept[columns[0]]) and bool(fit.design.active[:, columns[0]].any())
 
 
 def _partial_residuals(axis: Any, fit: RegionFit, term: str) -> None:

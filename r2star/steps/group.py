@@ -78,7 +78,7 @@ def analyse_group(
     notices = list(inputs.gathered.notices + inputs.people.notices)
     visits = find_visits(inputs.gathered, inputs.people, inputs.model.models[0].outcome)
     fields = field_strengths(inputs.gathered, visits)
-    covariates = read_covariates(inputs.model, inputs.people, visits, fields)
+    covariates = read_covariates(inputs.model, inputs.people, visits, fields, built_in=model_file is None)
     notices += covariates.notices
     strata = _strata(inputs, visits, fields, allow_mixed_field)
     if strict:

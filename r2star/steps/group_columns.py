@@ -83,8 +83,13 @@ def _years(people: People, key: tuple[str, str]) -> float:
     return float(np.nan_to_num(value))
 
 
-def read_covariates(model: ModelFile, people: People, visits: Visits, field_strength: Any) -> Covariates:
-    """The columns of a model file, each from the first of its names that the tables have."""
+def read_covariates(
+    model: ModelFile, people: People, visits: Visits, field_strength: Any, *, built_in: bool
+) -> Covariates:
+    """The columns of a model file, each from the first of its names that the tables have.
+
+    Nobody at the reference level is an error of the user's model file (R2S-E716), and a warning for the built-in one.
+    """
     notices: list[Notice] = []
     columns: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -111,6 +116,12 @@ def read_covariates(model: ModelFile, people: People, visits: Visits, field_stre
         )
         return Covariates(columns, sources, "", nobody, ~nobody, tuple(notices))
     level = _reference_level(model, columns[model.reference_column])
+    if not level and not built_in:
+        raise _nobody(model, columns[model.reference_column])
+    if not level:
+        message = f"nobody is a control by {model.reference_column}"
+        notices.append(Notice("W716", message, "name the controls' level in a model file"))
+
     group = columns[model.reference_column]
     control = group == level
     for name, rule in rules.items():
@@ -143,16 +154,19 @@ def _texts(cells: Sequence[Any], rule: ColumnRule) -> Any:
 
 
 def _reference_level(model: ModelFile, values: Any) -> str:
+    """The first of the reference's levels that occurs, however its case; empty where none does."""
     present = {str(value).casefold(): str(value) for value in values if value}
-    for level in model.reference_levels:
-        if level in present.values():
-            return level
-        if level.casefold() in present:
-            return present[level.casefold()]
-    raise InputError(
-        "E716", f"no participant has {model.reference_column} {' or '.join(model.reference_levels[:3])}",
-        f"one of {', '.join(sorted(present.values())[:6]) or 'any value'}", "name the controls' level in a model file",
-    )  # fmt: skip
+    exact = [level for level in model.reference_levels if level in present.values()]
+    alike = [present[level.casefold()] for level in model.reference_levels if level.casefold() in present]
+    return next(iter([*exact, *alike]), "")
+
+
+def _nobody(model: ModelFile, values: Any) -> InputError:
+    found = f"no participant has {model.reference_column} {' or '.join(model.reference_levels[:3])}"
+    present = ", ".join(sorted({str(value) for value in values if value})[:6])
+    return InputError(
+        "E716", found, f"one of {present or 'any value'}", "name the controls' level in a model file"
+    )
 
 
 def adapt_formula(
