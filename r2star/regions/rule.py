@@ -18,7 +18,11 @@ class VoxelRule:
     accepted_status
         Status codes of the fit that are accepted; None accepts every voxel that has a finite R2*.
     erosion_voxels
-        How often the region loses the voxels that share a face with something else, the outside included.
+        How often the region loses the voxels that share a face with something else, the outside included:
+        there a voxel mixes two tissues, and the registration is least certain.
+    erosion_needs_voxels
+        Regions that are expected to have fewer voxels of this size in a hemisphere are not eroded. What is
+        expected comes from the atlas, so that a region is eroded in all participants of a protocol or in none.
     exclude_lesions
         Leave out voxels of the lesion mask.
     outlier_mads
@@ -31,10 +35,13 @@ class VoxelRule:
 
     >>> VoxelRule(erosion_voxels=1).sentence()
     'Voxels of the label, eroded by 1 voxel, with a finite R2*, outside lesions.'
+    >>> VoxelRule(erosion_voxels=1, erosion_needs_voxels=400).sentence().split(", with")[0]
+    'Voxels of the label, eroded by 1 voxel where the atlas expects 400 voxels or more in each hemisphere'
     """
 
     accepted_status: tuple[int, ...] | None = None
     erosion_voxels: int = 0
+    erosion_needs_voxels: int = 0
     exclude_lesions: bool = True
     outlier_mads: float | None = None
     few_voxels: int = 10
@@ -44,7 +51,11 @@ class VoxelRule:
         """The rule in words, as it stands in the table's sidecar."""
         parts = ["Voxels of the label"]
         if self.erosion_voxels:
-            parts.append(f"eroded by {self.erosion_voxels} voxel{'s' if self.erosion_voxels > 1 else ''}")
+            where = f" where the atlas expects {self.erosion_needs_voxels} voxels or more in each hemisphere"
+            plural = "s" if self.erosion_voxels > 1 else ""
+            parts.append(
+                f"eroded by {self.erosion_voxels} voxel{plural}{where if self.erosion_needs_voxels else ''}"
+            )
         status = "" if self.accepted_status is None else f" and fit status {_listed(self.accepted_status)}"
         parts.append(f"with a finite R2*{status}")
         if self.exclude_lesions:
@@ -61,6 +72,7 @@ class VoxelRule:
             "Description": self.sentence(),
             "AcceptedStatus": None if self.accepted_status is None else list(self.accepted_status),
             "ErosionVoxels": self.erosion_voxels,
+            "ErosionNeedsVoxels": self.erosion_needs_voxels,
             "ExcludeLesions": self.exclude_lesions,
             "OutlierMADs": self.outlier_mads,
         }

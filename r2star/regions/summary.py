@@ -109,14 +109,32 @@ def summarise_regions(
     for name in names:
         left, right, both = (by_side.get((name, side), ()) for side in HEMISPHERES)
         joined = both or (tuple(sorted({*left, *right})) if left and right else ())
+        sides = [indices for indices in (left, right, both) if indices]
+        own_rule = _rule_for(sides, rule, voxels, voxel_volume_mm3, expected_volume_mm3)
         for side, indices in zip(HEMISPHERES, (left, right, joined), strict=True):
             if not indices:
                 rows.append(RegionSummary(name, side, (), warnings=() if both else ("W462",)))
                 continue
             coverage = _coverage(voxels, indices, voxel_volume_mm3, expected_volume_mm3, inside_volume_mm3)
             row = RegionSummary(name, side, indices, coverage=coverage)
-            rows.append(_summarise(row, voxels, voxel_volume_mm3, rule))
+            rows.append(_summarise(row, voxels, voxel_volume_mm3, own_rule))
     return rows
+
+
+def _rule_for(
+    sides: Sequence[tuple[int, ...]],
+    rule: VoxelRule,
+    voxels: LabelledVoxels,
+    voxel_volume_mm3: float,
+    expected_mm3: Mapping[int, float] | None,
+) -> VoxelRule:
+    """The rule for one region: without erosion where a side is expected to be too small for it."""
+    if expected_mm3 is None:
+        sizes = [float(voxels.of(indices).size) for indices in sides]
+    else:
+        sizes = [sum(expected_mm3.get(i, 0.0) for i in side) / voxel_volume_mm3 for side in sides]
+    large = bool(sizes) and min(sizes) >= rule.erosion_needs_voxels
+    return rule if large else replace(rule, erosion_voxels=0)
 
 
 def _coverage(

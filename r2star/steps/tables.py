@@ -29,7 +29,12 @@ from r2star.steps.coverage import LabelVolumes, volumes_in_view
 from r2star.steps.fit import read_sigma
 
 #: Voxels with a value count, whatever doubt their status tells: leaving out the doubtful would bias the median.
-DEFAULT_RULE = VoxelRule(accepted_status=tuple(int(code) for code in Status if code.has_value))
+#: Eroded by a voxel, planted R2* comes back within 1 % in the pallidum instead of 2.6 % (1 × 1 × 1.5 mm).
+DEFAULT_RULE = VoxelRule(
+    accepted_status=tuple(int(code) for code in Status if code.has_value),
+    erosion_voxels=1,
+    erosion_needs_voxels=400,
+)
 #: Grids of one unit agree to this at the corners, mm.
 GRID_TOLERANCE_MM = 0.01
 

@@ -299,3 +299,20 @@ def test_the_sidecar_describes_every_column_and_the_rule() -> None:
         "Voxels of the label, eroded by 2 voxels, with a finite R2* and fit status 0, 10, outside lesions, "
         "within 5 scaled median absolute deviations of the region's median."
     )
+
+
+@pytest.mark.parametrize(("expected_mm3", "eroded_side"), [(None, False), (30.0, True), (29.0, False)])
+def test_a_region_is_eroded_by_what_the_atlas_expects_of_it(
+    expected_mm3: float | None, eroded_side: bool
+) -> None:
+    numbers = np.zeros((9, 9, 9), np.uint8)
+    numbers[1:4, 1:4, 1:4] = 1  # 27 voxels, of which one is left by erosion
+    numbers[5:8, 1:4, 1:4] = 2
+    maps = VoxelMaps(r2star_per_s=np.ones((9, 9, 9)))
+    pair = [Region("putamen", "L", (1,)), Region("putamen", "R", (2,))]
+    rule = VoxelRule(erosion_voxels=1, erosion_needs_voxels=30)
+    expected = None if expected_mm3 is None else {1: expected_mm3, 2: 40.0}
+    rows = summarise_regions(maps, numbers, pair, voxel_volume_mm3=1, rule=rule, expected_volume_mm3=expected)
+    # both sides or none: a participant's left and right are never measured by different rules
+    assert [row.n_valid for row in rows] == ([1, 1, 2] if eroded_side else [27, 27, 54])
+    assert [row.n_voxels for row in rows] == [27, 27, 54]
