@@ -1,4 +1,4 @@
-"""What is installed: the wheel holds the graph layer, the atlas and the models, and nothing that is not the project's."""
+"""What is installed: the wheel holds the graph layer, the atlas and the models, and nothing foreign."""
 
 from __future__ import annotations
 
