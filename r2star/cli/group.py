@@ -28,7 +28,7 @@ def run_group(
 
     bids_dir, output_dir = Path(bids_dir), Path(output_dir)
     if not bids_dir.is_dir():
-        raise UsageError("E503", "no such folder", "the BIDS dataset", path=bids_dir)
+        raise UsageError("E501", "no such folder", "the BIDS dataset", path=bids_dir)
     outputs = analyse_group(
         bids_dir,
         output_dir,

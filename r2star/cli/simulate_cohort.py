@@ -60,10 +60,10 @@ def run(args: argparse.Namespace) -> int:
     from r2star.steps.cohort import write_cohort
 
     if min(args.controls, args.patients) < 1 or args.sites < 1 or args.sessions < 1:
-        raise UsageError("E501", "controls, patients, sites and sessions must be 1 or more", fix="see --help")
+        raise UsageError("E510", "controls, patients, sites and sessions must be 1 or more", fix="see --help")
     if not 0 <= args.missing < 1 or not args.interval_years > 0:
         raise UsageError(
-            "E501", "--missing is a share below 1, and --interval-years is positive", fix="see --help"
+            "E510", "--missing is a share below 1, and --interval-years is positive", fix="see --help"
         )
     if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise UsageError(

@@ -22,6 +22,7 @@ from r2star.errors import InputError, Notice
 from r2star.fit import METHODS, Decay, Status, fit_decay
 from r2star.images import Grid, ImageReader, ImageWriter, open_image
 from r2star.steps.field import read_dephasing
+from r2star.steps.inputs import check_one_grid
 
 #: Bytes of one slab of float32 echoes: large enough to keep two threads busy, small beside a head.
 SLAB_BYTES = 64 * 2**20
@@ -118,6 +119,7 @@ def fit_maps(
 
 def _one_grid(readers: Sequence[ImageReader], n_echoes: int) -> Grid:
     """The grid that all echoes share."""
+    check_one_grid([reader.path for reader in readers], [reader.grid for reader in readers])
     expected = {(*readers[0].shape[:3],)} if len(readers) > 1 else {(*readers[0].shape[:3], n_echoes)}
     if {reader.shape for reader in readers} != expected or len(readers) not in (1, n_echoes):
         listed = ", ".join(f"{reader.path.name} {'×'.join(map(str, reader.shape))}" for reader in readers)

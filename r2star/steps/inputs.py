@@ -66,7 +66,7 @@ def check_inputs(
     reading.hashes |= {str(path): sha256_of(path) for path in sidecars}
     kinds = {"magnitude": magnitude, "phase": phase, "real": real, "imaginary": imaginary}
     settled = {kind: reading.echoes(kind, paths) for kind, paths in kinds.items()}
-    _check_one_grid(reading.paths, reading.grids)
+    check_one_grid(reading.paths, reading.grids)
     noise = write_noise(out_dir, reading.samples, echo_times_s)
     if real and not magnitude:
         parts = _magnitude_and_phase(settled["real"], settled["imaginary"], out_dir)
@@ -178,7 +178,8 @@ def write_noise(out_dir: Path, samples: Sequence[NDArray[np.float32]], echo_time
     return write_text_atomically(out_dir / "noise.json", json.dumps(told) + "\n")
 
 
-def _check_one_grid(paths: Sequence[Path], grids: Sequence[Grid]) -> None:
+def check_one_grid(paths: Sequence[Path], grids: Sequence[Grid]) -> None:
+    """Refuse images of different shapes (E306) or places (E307)."""
     shapes = {grid.shape for grid in grids}
     if len(shapes) > 1:
         listed = ", ".join(
