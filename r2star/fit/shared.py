@@ -36,7 +36,9 @@ def fill_decays(rate: Rows, x: Rows, dephasing: Rows, decays: Rows) -> None:
         even = even and abs(x[echo] - echo * x[1]) < EVEN
     for echo in range(x.size):
         row, x_echo = decays[echo], x[echo]
-        if even and echo > 1:
+        if x_echo == 0.0:
+            row[:] = 1.0
+        elif even and echo > 1:
             step, before = decays[1], decays[echo - 1]
             for lane in range(LANES):
                 row[lane] = before[lane] * step[lane]
