@@ -52,10 +52,18 @@ def pack_signal(
     for block in range(packed.shape[0]):
         for lane in range(LANES):
             index[lane] = voxels[min(block * LANES + lane, voxels.size - 1)]
+        first = index[0]
+        is_full = (block + 1) * LANES <= voxels.size
+        neighbours = is_full and index[LANES - 1] - first == LANES - 1  # for voxels come in rising order
         for echo in range(packed.shape[1]):
             row, column = packed[block, echo], order[echo]
-            for lane in range(LANES):
-                row[lane] = signal[index[lane], column]
+            if neighbours:
+                near = signal.T[column][first : first + LANES]  # contiguous where echoes come first in memory
+                for lane in range(LANES):
+                    row[lane] = near[lane]
+            else:
+                for lane in range(LANES):
+                    row[lane] = signal[index[lane], column]
 
 
 @kernel
@@ -105,15 +113,23 @@ def _scan(signal: Rows, noise: Rows, rules: Rules, top: Rows, facts: Rows) -> No
     smallest, total, first, end, alive = facts[0], facts[1], facts[2], facts[3], facts[4]
     facts[:] = 0.0
     top[:] = 0.0
+    smallest[:] = math.inf
     alive[:] = 1.0
-    may_drop = rules.lowest_echo >= 0.0 or rules.drop_sigmas > 0.0
     for echo in range(signal.shape[0]):
         row = signal[echo]
         for lane in range(LANES):
             top[lane] = row[lane] if row[lane] > top[lane] else top[lane]
             smallest[lane] = row[lane] if row[lane] < smallest[lane] else smallest[lane]
             total[lane] += row[lane]
-        if may_drop:
+    n_quiet = 0
+    for lane in range(LANES):
+        loud = smallest[lane] > rules.lowest_echo and smallest[lane] >= rules.drop_sigmas * noise[lane]
+        n_quiet += 0 if loud else 1
+    if n_quiet == 0:
+        end[:] = signal.shape[0]
+    for echo in range(signal.shape[0]):
+        row = signal[echo]
+        if n_quiet > 0:
             for lane in range(LANES):
                 loud = row[lane] > rules.lowest_echo and row[lane] >= rules.drop_sigmas * noise[lane]
                 alive[lane] = alive[lane] if loud else 0.0
@@ -121,8 +137,6 @@ def _scan(signal: Rows, noise: Rows, rules: Rules, top: Rows, facts: Rows) -> No
         if rules.saturation < math.inf:
             for lane in range(LANES):
                 first[lane] = echo + 1.0 if row[lane] >= rules.saturation else first[lane]
-    if not may_drop:
-        end[:] = signal.shape[0]
 
 
 @kernel
@@ -178,7 +192,6 @@ def write_maps(
     """
     values = np.empty((len(maps), LANES))
     for block in range(result.shape[0]):
-        n_lanes = min(LANES, voxels.size - block * LANES)
         _decide(result[block], rate_range, largest[block], span_s, limit, doubt, status[block])
         _convert(
             result[block],
@@ -190,13 +203,23 @@ def write_maps(
             status[block],
             values,
         )
-        for lane in range(n_lanes):
-            status_map[voxels[block * LANES + lane]] = status[block, lane]
+        _scatter(status[block], voxels[block * LANES :], status_map)
         for k in range(len(maps)):
-            image, row = maps[k], values[k]
-            if image.size > 0:
-                for lane in range(n_lanes):
-                    image[voxels[block * LANES + lane]] = row[lane]
+            if maps[k].size > 0:
+                _scatter(values[k], voxels[block * LANES :], maps[k])
+
+
+@kernel
+def _scatter(row: NDArray[Any], voxels: NDArray[np.int64], image: NDArray[Any]) -> None:
+    """Write the lanes of a block to the listed voxels, fewer in the last block."""
+    n_lanes = min(LANES, voxels.size)
+    if voxels[n_lanes - 1] - voxels[0] == n_lanes - 1:  # neighbours, for voxels come in rising order
+        near = image[voxels[0] : voxels[0] + n_lanes]
+        for lane in range(n_lanes):
+            near[lane] = row[lane]
+    else:
+        for lane in range(n_lanes):
+            image[voxels[lane]] = row[lane]
 
 
 @kernel
@@ -248,10 +271,12 @@ def _convert(
         values[5, lane] = (
             1.0 - result[SQUARED_ERROR, lane] / variation[lane] if variation[lane] > 0 else math.nan
         )
+    largest_value = np.empty(LANES)
+    for lane in range(LANES):
+        code = status[lane]
+        has_value = (code == OK) | (code == RISING) | (code == ECHOES_DROPPED) | (code == SATURATED)
+        largest_value[lane] = limit if has_value else -1.0
     for k in range(values.shape[0]):
         row = values[k]
         for lane in range(LANES):
-            row[lane] = row[lane] if abs(row[lane]) <= limit else math.nan
-    for lane in range(LANES):
-        if status[lane] not in (OK, RISING, ECHOES_DROPPED, SATURATED):
-            values[:, lane] = math.nan
+            row[lane] = row[lane] if abs(row[lane]) <= largest_value[lane] else math.nan

@@ -14,6 +14,7 @@ from scipy.special import ive
 from scipy.stats import chi
 
 from r2star.fit import Status, compiling, estimate_noise_sigma, first_moment, fit_decay
+from r2star.fit.blocks import LANES
 from r2star.fit.elementary import fast_exp, fast_log
 from r2star.fit.moments import moment_slope
 
@@ -175,3 +176,18 @@ def test_kernels_compile_where_nothing_can_be_written(
         assert compiling.kernel(lambda x: x + 1.0)(2.0) == 3.0
     finally:
         compiling.kernel_cache.cache_clear()
+
+
+@pytest.mark.parametrize("last", [LANES - 1, 2 * LANES - 1, 3000])
+def test_gaps_in_a_block_change_no_voxel(last: int) -> None:
+    """A few voxels that span as many as a block holds are not taken for neighbours."""
+    rng = np.random.default_rng(7)
+    signal = rng.uniform(100, 1000, (3001, 6)).astype(np.float32)
+    mask = np.zeros(3001, bool)
+    mask[: LANES // 2] = mask[last] = True
+    times = 0.004 * np.arange(1, 7)
+    inside = fit_decay(signal, times, "loglinear", mask=mask)
+    everywhere = fit_decay(signal, times, "loglinear")
+    np.testing.assert_array_equal(inside.r2star_per_s[mask], everywhere.r2star_per_s[mask])
+    np.testing.assert_array_equal(inside.status[mask], everywhere.status[mask])
+    assert np.isnan(inside.r2star_per_s[~mask]).all()
