@@ -22,94 +22,104 @@ from r2star.fit.blocks import (
 )  # fmt: skip
 from r2star.fit.compiling import kernel
 from r2star.fit.elementary import fast_exp, fast_log
+from r2star.fit.shared import Rows, fill_decays
+
+FAINTEST = 1e-130  # of a fitted echo: the inverse of its square is still a number
 
 
 def fit_blocks(blocks: Blocks, design: Design) -> None:
-    """Fit ρ = −Σ wᵢ ln yᵢ and ln S0 = Σ uᵢ ln yᵢ, whose weights depend on the echo times alone."""
-    time = design.x + design.x_first
-    slope_weights = (time - time.mean()) / np.sum((time - time.mean()) ** 2)
-    level_weights = 1 / time.size - slope_weights * time.mean()
-    _fit(blocks.signal, time, slope_weights, level_weights, blocks.result)
+    """Fit ρ = −Σ wᵢ ln yᵢ and the level at the first echo, Σ uᵢ ln yᵢ; w and u depend on the echo times alone."""
+    x = design.x
+    slope_weights = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
+    level_weights = 1 / x.size - slope_weights * x.mean()
+    _fit(blocks.signal, x, design.x_first, slope_weights, level_weights, blocks.result)
 
 
 @kernel
 def _fit(
     signal: NDArray[np.float64],
-    time: NDArray[np.float64],
+    x: NDArray[np.float64],
+    x_first: float,
     slope_weights: NDArray[np.float64],
     level_weights: NDArray[np.float64],
     result: NDArray[np.float64],
 ) -> None:
     n_blocks, n_echoes, _ = signal.shape
     level = np.empty(LANES)
-    fitted = np.empty(LANES)
+    at_first = np.empty(LANES)
+    fitted = np.empty((n_echoes, LANES))
+    no_dephasing = np.empty((0, LANES))
     for block in range(n_blocks):
-        rate, amplitude, squared_error = (
-            result[block, RATE],
-            result[block, AMPLITUDE],
-            result[block, SQUARED_ERROR],
-        )
-        for lane in range(LANES):
-            rate[lane] = 0.0
-            level[lane] = 0.0
-            squared_error[lane] = 0.0
+        rate, amplitude = result[block, RATE], result[block, AMPLITUDE]
+        rate[:] = 0.0
+        level[:] = 0.0
         for echo in range(n_echoes):
-            row = signal[block, echo]
+            row, slope_weight, level_weight = signal[block, echo], slope_weights[echo], level_weights[echo]
             for lane in range(LANES):
                 log_signal = fast_log(row[lane])
-                rate[lane] -= slope_weights[echo] * log_signal
-                level[lane] += level_weights[echo] * log_signal
+                rate[lane] -= slope_weight * log_signal
+                level[lane] += level_weight * log_signal
         for lane in range(LANES):
-            amplitude[lane] = fast_exp(min(max(level[lane], -700.0), 700.0))
-        _propagate(signal[block], time, slope_weights, level_weights, rate, level, fitted, result[block])
+            at_first[lane] = fast_exp(min(max(level[lane], -700.0), 300.0))
+        for lane in range(LANES):
+            amplitude[lane] = fast_exp(min(max(level[lane] + rate[lane] * x_first, -700.0), 700.0))
+        fill_decays(rate, x, no_dephasing, fitted)
+        _propagate(signal[block], at_first, fitted, x, slope_weights, level_weights, x_first, result[block])
 
 
 @kernel
 def _propagate(
-    signal: NDArray[np.float64],
-    time: NDArray[np.float64],
+    signal: Rows,
+    at_first: Rows,
+    fitted: Rows,
+    x: NDArray[np.float64],
     slope_weights: NDArray[np.float64],
     level_weights: NDArray[np.float64],
-    rate: NDArray[np.float64],
-    level: NDArray[np.float64],
-    fitted: NDArray[np.float64],
-    result: NDArray[np.float64],
+    x_first: float,
+    result: Rows,
 ) -> None:
     """Squared error on the magnitudes, and the variances that σ²/S² of each logarithm gives to slope and level.
 
     The estimate isn't least squares on the magnitudes, so the expected squared error is not (E − 2)·σ² but
     (E − 4 + tr JᵀJ·C)·σ², with J the Jacobian of the magnitudes and C the covariance of the estimates.
+    ``at_first`` is the fitted first echo, ``fitted`` comes as decays from 1.
     """
-    n_echoes = time.size
-    inverse = np.empty(LANES)
-    moments = np.zeros((3, LANES))  # Σ S²·(1, t, t²)
+    squared_error = result[SQUARED_ERROR]
+    moments = np.zeros((3, LANES))  # Σ S²·(1, x, x²)
     covariances = np.zeros((3, LANES))  # Σ (u², u·w, w²)/S²
-    for echo in range(n_echoes):
-        row = signal[echo]
+    squared_error[:] = 0.0
+    for echo in range(x.size):
+        row, s, x_echo = signal[echo], fitted[echo], x[echo]
         for lane in range(LANES):
-            exponent = level[lane] - rate[lane] * time[echo]
-            fitted[lane] = fast_exp(min(max(exponent, -300.0), 300.0))
+            value = max(at_first[lane] * s[lane], FAINTEST)
+            residual = row[lane] - value
+            squared_error[lane] += residual * residual
+            s[lane] = value * value
+        m0, m1, m2 = moments[0], moments[1], moments[2]
         for lane in range(LANES):
-            residual = row[lane] - fitted[lane]
-            result[SQUARED_ERROR, lane] += residual * residual
-            fitted[lane] *= fitted[lane]
-            inverse[lane] = 1.0 / fitted[lane]
-        t, u, w = time[echo], level_weights[echo], slope_weights[echo]
+            m0[lane] += s[lane]
+            m1[lane] += s[lane] * x_echo
+            m2[lane] += s[lane] * x_echo * x_echo
+        u, w = level_weights[echo], slope_weights[echo]
+        c0, c1, c2 = covariances[0], covariances[1], covariances[2]
         for lane in range(LANES):
-            moments[0, lane] += fitted[lane]
-            moments[1, lane] += fitted[lane] * t
-            moments[2, lane] += fitted[lane] * t * t
-        for lane in range(LANES):
-            covariances[0, lane] += inverse[lane] * u * u
-            covariances[1, lane] += inverse[lane] * u * w
-            covariances[2, lane] += inverse[lane] * w * w
+            inverse = 1.0 / s[lane]
+            c0[lane] += inverse * (u * u)
+            c1[lane] += inverse * (u * w)
+            c2[lane] += inverse * (w * w)
+    _finish(moments, covariances, x.size, x_first, result)
+
+
+@kernel
+def _finish(moments: Rows, covariances: Rows, n_echoes: int, x_first: float, result: Rows) -> None:
+    m0, m1, m2 = moments[0], moments[1], moments[2]
+    c0, c1, c2 = covariances[0], covariances[1], covariances[2]
+    amplitude, freedom = result[AMPLITUDE], result[FREEDOM]
+    rate_variance, amplitude_variance = result[RATE_VARIANCE], result[AMPLITUDE_VARIANCE]
     for lane in range(LANES):
-        trace = (
-            moments[0, lane] * covariances[0, lane]
-            + 2.0 * moments[1, lane] * covariances[1, lane]
-            + moments[2, lane] * covariances[2, lane]
-        )
-        amplitude = result[AMPLITUDE, lane]
-        result[RATE_VARIANCE, lane] = covariances[2, lane]
-        result[AMPLITUDE_VARIANCE, lane] = amplitude * amplitude * covariances[0, lane]
-        result[FREEDOM, lane] = n_echoes - 4.0 + trace if n_echoes > 2 else 0.0
+        trace = m0[lane] * c0[lane] + 2.0 * m1[lane] * c1[lane] + m2[lane] * c2[lane]
+        freedom[lane] = n_echoes - 4.0 + trace if n_echoes > 2 else 0.0
+        rate_variance[lane] = c2[lane]
+    for lane in range(LANES):
+        at_zero = c0[lane] - x_first * (2.0 * c1[lane] - x_first * c2[lane])
+        amplitude_variance[lane] = amplitude[lane] * amplitude[lane] * at_zero
