@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 PYTEST_WORKERS ?= 2
 # one thread a worker: the suite runs as many workers as there are cores
-TEST_ENV := ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg
+TEST_ENV := ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg PATH="$(abspath $(BIN)):$$PATH"
 
 .PHONY: help demo test test-wheel lint faults bench docs lock install clean
 
