@@ -63,22 +63,28 @@ def _fill_logs(y: Rows, f: Rows, logs: Rows) -> None:
 def _regress(logs: Rows, decays: Rows, x: Rows, rate: Rows, amplitude: Rows) -> None:
     """Straight line through the logarithms, weights e²: rate is minus its slope, amplitude exp of its level at x = 0.
 
-    x runs from the first echo, where a decay has its weight, so the differences below lose no digits.
+    x runs from the first echo, where a decay has its weight, so the differences below lose no digits. Two echoes at
+    a time, so that sums are fetched and stored half as often; one that is alone goes with itself, at no weight.
     """
     sums = np.zeros((5, LANES))  # of the weights times 1, x, x², ln y, x·ln y
-    for echo in range(x.size):
-        log, e, x_echo = logs[echo], decays[echo], x[echo]
+    last = x.size - 1
+    for echo in range(0, x.size, 2):
+        other = min(echo + 1, last)
+        e_0, e_1, x_0, x_1 = decays[echo], decays[other], x[echo], x[other]
+        present = 1.0 if echo < last else 0.0
         w, w_x, w_xx = sums[0], sums[1], sums[2]
         for lane in range(LANES):
-            weight = e[lane] * e[lane]
-            w[lane] += weight
-            w_x[lane] += weight * x_echo
-            w_xx[lane] += weight * x_echo * x_echo
-        w_log, w_x_log = sums[3], sums[4]
+            weight_0 = e_0[lane] * e_0[lane]
+            weight_1 = e_1[lane] * e_1[lane] * present
+            w[lane] += weight_0 + weight_1
+            w_x[lane] += weight_0 * x_0 + weight_1 * x_1
+            w_xx[lane] += weight_0 * (x_0 * x_0) + weight_1 * (x_1 * x_1)
+        w_log, w_x_log, log_0, log_1 = sums[3], sums[4], logs[echo], logs[other]
         for lane in range(LANES):
-            term = e[lane] * e[lane] * log[lane]
-            w_log[lane] += term
-            w_x_log[lane] += term * x_echo
+            term_0 = e_0[lane] * e_0[lane] * log_0[lane]
+            term_1 = e_1[lane] * e_1[lane] * log_1[lane] * present
+            w_log[lane] += term_0 + term_1
+            w_x_log[lane] += term_0 * x_0 + term_1 * x_1
     w, w_x, w_xx, w_log, w_x_log = sums[0], sums[1], sums[2], sums[3], sums[4]
     for lane in range(LANES):
         determinant = w[lane] * w_xx[lane] - w_x[lane] * w_x[lane]
