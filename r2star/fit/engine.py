@@ -74,7 +74,7 @@ def _fit_chunk(job: Job, start: int, room: Blocks, estimate: Estimator) -> None:
     blocks = room.first(voxels.size)
     _fit_voxels(job, voxels, blocks, estimate)
     run = blocks.run.ravel()[: voxels.size]
-    part = (run != job.order.size) & (blocks.status.ravel()[: voxels.size] == Status.OK)
+    part = run != job.order.size
     if part.any():
         for code in np.unique(run[part]):
             _fit_run(job, voxels[part & (run == code)], int(code), estimate)

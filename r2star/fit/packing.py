@@ -78,7 +78,7 @@ def judge_signal(
 ) -> None:
     """Find faults and the run of usable echoes, then divide each voxel, and its σ, by its largest echo.
 
-    ``run`` becomes first·(E + 1) + end, so E where every echo can be used; ``variation`` Σ(y − mean y)².
+    ``run`` becomes first·(E + 1) + end, so E where every echo can be used or none; ``variation`` Σ(y − mean y)².
     """
     n_echoes = signal.shape[1]
     facts = np.empty((5, LANES))
@@ -103,7 +103,7 @@ def judge_signal(
             if not abs(total[lane]) < math.inf:
                 code = NOT_FINITE
             status[block, lane] = code
-            run[block, lane] = int(first[lane]) * (n_echoes + 1) + int(end[lane])
+            run[block, lane] = int(first[lane]) * (n_echoes + 1) + int(end[lane]) if code == OK else n_echoes
         _normalise(signal[block], noise, top, total, status[block], variation[block])
 
 

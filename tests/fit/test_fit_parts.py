@@ -191,3 +191,12 @@ def test_gaps_in_a_block_change_no_voxel(last: int) -> None:
     np.testing.assert_array_equal(inside.r2star_per_s[mask], everywhere.r2star_per_s[mask])
     np.testing.assert_array_equal(inside.status[mask], everywhere.status[mask])
     assert np.isnan(inside.r2star_per_s[~mask]).all()
+
+
+@pytest.mark.parametrize("method", ["loglinear", "weighted"])
+def test_what_follows_a_lost_echo_does_not_decide_whether_the_first_ones_are_fitted(method: str) -> None:
+    """Fits of all echoes of these voxels rise or end at the bound; from the first two R2* is ln 3 / 4 ms."""
+    signal = [[9.0, 3.0, 0.0, 2.0, 14.0, 1.0, 6.0, 6.0], [9.0, 3.0] + 6 * [0.0]]
+    decay = fit_decay(np.array(signal), 0.003 + 0.004 * np.arange(8), method)
+    np.testing.assert_allclose(decay.r2star_per_s, np.log(3) / 0.004, rtol=1e-10)
+    assert decay.status.tolist() == 2 * [Status.ECHOES_DROPPED]
