@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 2
 # one thread a worker: the suite runs as many workers as there are cores
 TEST_ENV := ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: help demo test test-wheel lint faults bench docs lock install clean
+.PHONY: help demo test test-wheel lint faults bench lock install clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
