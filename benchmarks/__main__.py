@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other (``python -m benchmarks``, long), or only those named (``... fit participant``)."""
+"""All benchmarks one by one (``python -m benchmarks``, long), or only those named (``... fit participant``)."""
 
 from __future__ import annotations
 
