@@ -57,6 +57,10 @@ class Slot:
         self.busy = True
         return self._pool.submit(multiproc.run_node, node, updatehash, taskid)
 
+    def forget(self) -> None:
+        """Leave a broken pool, which ends itself. It can't be shut down here: its lock is held by who tells of it."""
+        self._pool, self._n_tasks, self.busy = None, 0, False
+
     def close(self, *, kill: bool = False) -> None:
         """End the worker; ``kill`` does not wait for its task."""
         if self._pool is not None:
@@ -97,7 +101,7 @@ class SlotsPlugin(multiproc.MultiProcPlugin):
         try:
             result = future.result()
         except BrokenProcessPool:
-            slot.close(kill=True)
+            slot.forget()
             result = {"result": None, "traceback": [DEAD_WORKER], "taskid": taskid}
         except BaseException as error:  # the result itself could not be sent
             result = {"result": None, "traceback": [f"{type(error).__name__}: {error}"], "taskid": taskid}
