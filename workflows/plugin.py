@@ -57,9 +57,13 @@ class Slot:
         self.busy = True
         return self._pool.submit(multiproc.run_node, node, updatehash, taskid)
 
-    def forget(self) -> None:
-        """Leave a broken pool, which ends itself. It can't be shut down here: its lock is held by who tells of it."""
-        self._pool, self._n_tasks, self.busy = None, 0, False
+    def mark_broken(self) -> None:
+        """The worker died: the next task gets another.
+
+        The pool is neither shut down nor let go here: the thread that tells of its death holds its lock, and
+        from Python 3.12 on both would wait for that lock for ever.
+        """
+        self._n_tasks = TASKS_PER_WORKER
 
     def close(self, *, kill: bool = False) -> None:
         """End the worker; ``kill`` does not wait for its task."""
@@ -101,7 +105,7 @@ class SlotsPlugin(multiproc.MultiProcPlugin):
         try:
             result = future.result()
         except BrokenProcessPool:
-            slot.forget()
+            slot.mark_broken()
             result = {"result": None, "traceback": [DEAD_WORKER], "taskid": taskid}
         except BaseException as error:  # the result itself could not be sent
             result = {"result": None, "traceback": [f"{type(error).__name__}: {error}"], "taskid": taskid}
