@@ -62,11 +62,11 @@ class Watcher:
     def _end(self, unit: str, error: R2starError | None) -> None:
         if unit in self.results:
             return
-        self.results[unit] = error
         if error is not None:
+            # one failed node may end several units: each gets the error under its own name
             error = type(error)(**{**error.as_dict(), "unit": unit})
-            self.results[unit] = error
             record_failure(self._output_dir, unit, error, seconds=self._progress.seconds(unit))
+        self.results[unit] = error
         self._progress.end_unit(unit, error)
 
     def fail_rest(self, units: Sequence[Unit], error: R2starError) -> None:

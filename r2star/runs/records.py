@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,6 @@ from r2star.errors import EnvironmentFault, R2starError
 from r2star.files import sha256_of, write_text_atomically
 
 STATUS_COLUMNS = ("unit", "state", "code", "file", "message", "fix", "warnings", "seconds")
-STATES = (
-    "ok",
-    "ok_warn",
-    "skipped",
-    "failed_input",
-    "failed_processing",
-    "failed_env",
-    "interrupted",
-    "locked",
-)
 
 
 @dataclass(frozen=True)
@@ -152,7 +142,7 @@ def write_status(output_dir: Path) -> Path:
 
 
 def _row_of_marker(marker: Marker) -> dict[str, str]:
-    codes = unique_codes(notice["code"] for notice in marker.notices)
+    codes = sorted({notice["code"] for notice in marker.notices})
     return {
         "unit": marker.unit,
         "state": marker.state,
@@ -177,8 +167,3 @@ def _row_of_failure(record: Mapping[str, Any]) -> dict[str, str]:
 def _cell(value: str) -> str:
     """A TSV cell: no tabs or line ends, and never empty."""
     return " ".join(str(value).split()) or "n/a"
-
-
-def unique_codes(codes: Iterable[str]) -> list[str]:
-    """Codes without repeats, sorted."""
-    return sorted(set(codes))
