@@ -60,43 +60,47 @@ def imputation(context: Context) -> list[Row]:
 
 def _imputed_fits(context: Context, fit: RegionFit) -> list[RegionFit]:
     """One fit for each imputation; none where nothing is missing."""
-    data, spec = context.data, context.spec
-    has_outcome = np.isfinite(data.outcomes[fit.region])
-    logged = {v.column for term in spec.formula.terms for v in term.variables if "log" in v.functions}
-    numbers = [name for name in spec.formula.columns if data.columns[name].dtype != object]
-    of_patients = {name for name in numbers if context.rules.centring.get(name) == "patients"}
-    of_patients |= {
-        v.column for term in spec.formula.terms for v in term.variables if "patients" in v.functions
-    }
-    columns = dict(data.columns)
-    if not any(
-        (~np.isfinite(columns[name]) & has_outcome & _may_have(name, of_patients, data)).any()
-        for name in numbers
-    ):
-        return []
-    rng = np.random.default_rng([context.seed, *fit.region.encode()])
-    drawn: dict[str, Array] = {}
-    # patients have covariates that controls don't, so each group is imputed from its own
-    for members in (data.patient, ~data.patient):
-        rows = members & has_outcome & _categories_known(spec.formula, data)
-        names = [name for name in numbers if members is data.patient or name not in of_patients]
-        if not names or not rows.any():
-            continue
-        table = np.column_stack([_scale(columns[name][rows], name in logged) for name in names])
-        draws = impute_chained(
-            table, _predictors(context, fit.region, rows), rng, n_imputations=N_IMPUTATIONS
-        )
-        for k, name in enumerate(names):
-            into = drawn.setdefault(name, np.repeat(columns[name][None].astype(float), N_IMPUTATIONS, axis=0))
-            into[:, rows] = np.exp(draws[:, :, k]) if name in logged else draws[:, :, k]
+    data, formula = context.data, context.spec.formula
+    drawn = _draw(context, fit.region)
     fits = []
-    for m in range(N_IMPUTATIONS):
-        filled = replace(data, columns=columns | {name: values[m] for name, values in drawn.items()})
-        found = fit_region(spec.formula, filled, fit.region, context.rules)
+    for m in range(N_IMPUTATIONS if drawn else 0):
+        filled = replace(
+            data, columns={**data.columns, **{name: values[m] for name, values in drawn.items()}}
+        )
+        found = fit_region(formula, filled, fit.region, context.rules)
         if isinstance(found, str):
             raise ValueError(found)
         fits.append(found)
     return fits
+
+
+def _draw(context: Context, region: str) -> dict[str, Array]:
+    """(imputation, participant) of every number among the covariates; nothing where none is missing."""
+    data, formula = context.data, context.spec.formula
+    variables = [variable for term in formula.terms for variable in term.variables]
+    logged = {each.column for each in variables if "log" in each.functions}
+    of_patients = {each.column for each in variables if "patients" in each.functions}
+    numbers = [name for name in formula.columns if data.columns[name].dtype != object]
+    of_patients |= {name for name in numbers if context.rules.centring.get(name) == "patients"}
+    has_outcome = np.isfinite(data.outcomes[region])
+    missing = [~np.isfinite(data.columns[name]) & _may_have(name, of_patients, data) for name in numbers]
+    if not any((each & has_outcome).any() for each in missing):
+        return {}
+    rng = np.random.default_rng([context.seed, *region.encode()])
+    drawn: dict[str, Array] = {}
+    # patients have covariates that controls don't, so each group is imputed from its own
+    for members in (data.patient, ~data.patient):
+        rows = members & has_outcome & _categories_known(formula, data)
+        names = [name for name in numbers if members is data.patient or name not in of_patients]
+        if not names or not rows.any():
+            continue
+        table = np.column_stack([_scale(data.columns[name][rows], name in logged) for name in names])
+        draws = impute_chained(table, _predictors(context, region, rows), rng, n_imputations=N_IMPUTATIONS)
+        for k, name in enumerate(names):
+            given = np.tile(data.columns[name].astype(float), (N_IMPUTATIONS, 1))
+            into = drawn.setdefault(name, given)
+            into[:, rows] = np.exp(draws[:, :, k]) if name in logged else draws[:, :, k]
+    return drawn
 
 
 def _may_have(name: str, of_patients: set[str], data: CohortData) -> Array:

@@ -27,6 +27,8 @@ Array = NDArray[Any]
 
 SITE = "site"
 
+_HUBER_ROUNDS = 200
+
 
 def _single(context: Context) -> list[tuple[RegionFit, Hypothesis, Array, Array]]:
     """Every (region, test) of one estimable number: full weights, and those on the estimated columns."""
@@ -40,27 +42,31 @@ def _single(context: Context) -> list[tuple[RegionFit, Hypothesis, Array, Array]
     return found
 
 
-def robust(context: Context) -> list[Row]:
-    """Huber's M-estimator (c = 1.345, scale by the median absolute deviation): outlying participants weigh less."""
+def fit_huber(matrix: Array, outcome: Array) -> tuple[Array, Array, bool]:
+    """Huber's M-estimator (c = 1.345, scale by the median absolute deviation): β, its covariance, convergence."""
     import warnings
 
     import statsmodels.api as sm
 
-    results: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # convergence is returned
+        found = sm.RLM(outcome, matrix, M=sm.robust.norms.HuberT()).fit(maxiter=_HUBER_ROUNDS, tol=1e-9)
+    return found.params, np.asarray(found.cov_params()), found.fit_history["iteration"] < _HUBER_ROUNDS
+
+
+def robust(context: Context) -> list[Row]:
+    """The joint model by Huber's M-estimator: outlying participants weigh less."""
+    found: dict[str, tuple[Array, Array, bool]] = {}
     rows = []
     for fit, test, weights, reduced in _single(context):
-        if fit.region not in results:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # convergence is told in the status
-                results[fit.region] = sm.RLM(fit.fit.outcome, fit.fit.matrix, M=sm.robust.norms.HuberT()).fit(
-                    maxiter=200
-                )
-        found = results[fit.region]
-        se = float(np.sqrt(reduced @ np.asarray(found.cov_params()) @ reduced))
-        estimate = estimate_from(float(reduced @ found.params), se, fit.fit.df)
+        if fit.region not in found:
+            found[fit.region] = fit_huber(fit.fit.matrix, fit.fit.outcome)
+        beta, covariance, converged = found[fit.region]
+        se = float(np.sqrt(reduced @ covariance @ reduced))
+        estimate = estimate_from(float(reduced @ beta), se, fit.fit.df)
         row = counted_row(context, "robust", fit, test)
         unit = unit_of(fit, weights, context.columns)
-        note = "" if found.fit_history["iteration"] < 200 else "failed: did not converge"
+        note = "" if converged else "failed: did not converge"
         rows.append(with_status(estimated(row, estimate, "huber", unit), note))
     return rows
 

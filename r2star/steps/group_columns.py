@@ -90,12 +90,39 @@ def read_covariates(
 
     Nobody at the reference level is an error of the user's model file (R2S-E716), and a warning for the built-in one.
     """
-    notices: list[Notice] = []
+    rules = {model.reference_column: ColumnRule(model.reference_column, kind="category"), **model.columns}
+    columns, sources, notices = _read_columns(rules, people, visits)
+    columns["participant"], columns["session"] = visits.participant, visits.session
+    known = [f"{value:g}" if np.isfinite(value) else "" for value in field_strength]
+    columns.setdefault(FIELD, np.array(known, dtype=object))
+    if model.reference_column not in columns:
+        nobody = np.zeros(visits.participant.size, dtype=bool)
+        message = f"no column {model.reference_column!r} in participants.tsv, no models of groups"
+        return Covariates(columns, sources, "", nobody, ~nobody, (*notices, Notice("W708", message)))
+    group = columns[model.reference_column]
+    level = _reference_level(model, group)
+    if not level:
+        if not built_in:
+            raise _nobody(model, group)
+        message = f"nobody is a control by {model.reference_column}"
+        notices.append(Notice("W716", message, "name the controls' level in a model file"))
+    control = group == level
+    for name, rule in rules.items():
+        if rule.controls and name in columns:
+            columns[name] = np.where(control, rule.controls, columns[name]).astype(object)
+    for label in dict.fromkeys(visits.participant[group == ""]):
+        message = f"sub-{label} has no {model.reference_column} and takes no part in models"
+        notices.append(Notice("W709", message, "complete participants.tsv"))
+    return Covariates(columns, sources, level, (group != "") & ~control, group != "", tuple(notices))
+
+
+def _read_columns(
+    rules: Mapping[str, ColumnRule], people: People, visits: Visits
+) -> tuple[dict[str, Any], dict[str, str], list[Notice]]:
+    """Values, source column and warnings of every rule that the tables have a column for."""
     columns: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    rules = {model.reference_column: ColumnRule(model.reference_column, kind="category")} | dict(
-        model.columns
-    )
+    notices: list[Notice] = []
     for name, rule in rules.items():
         source = next((each for each in (name, *rule.aliases) if each in people.columns), None)
         if source is None:
@@ -104,38 +131,7 @@ def read_covariates(
         columns[name], told = _numbers(cells, source) if rule.kind == "number" else (_texts(cells, rule), [])
         sources[name] = source
         notices += told
-    columns["participant"], columns["session"] = visits.participant, visits.session
-    columns.setdefault(
-        FIELD,
-        np.array([f"{value:g}" if np.isfinite(value) else "" for value in field_strength], dtype=object),
-    )
-    if model.reference_column not in columns:
-        nobody = np.zeros(visits.participant.size, dtype=bool)
-        notices.append(
-            Notice("W708", f"no column {model.reference_column!r} in participants.tsv, no models of groups")
-        )
-        return Covariates(columns, sources, "", nobody, ~nobody, tuple(notices))
-    level = _reference_level(model, columns[model.reference_column])
-    if not level and not built_in:
-        raise _nobody(model, columns[model.reference_column])
-    if not level:
-        message = f"nobody is a control by {model.reference_column}"
-        notices.append(Notice("W716", message, "name the controls' level in a model file"))
-
-    group = columns[model.reference_column]
-    control = group == level
-    for name, rule in rules.items():
-        if rule.controls and name in columns:
-            columns[name] = np.where(control, rule.controls, columns[name]).astype(object)
-    notices += [
-        Notice(
-            "W709",
-            f"sub-{label} has no {model.reference_column} and takes no part in models",
-            "complete participants.tsv",
-        )
-        for label in dict.fromkeys(visits.participant[group == ""])
-    ]
-    return Covariates(columns, sources, level, (group != "") & ~control, group != "", tuple(notices))
+    return columns, sources, notices
 
 
 def _numbers(cells: Sequence[Any], column: str) -> tuple[Any, list[Notice]]:

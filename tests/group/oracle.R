@@ -29,6 +29,7 @@ if (has("MASS")) {
   r <- MASS::rlm(y ~ splines::ns(age, df = 3) + sex + site + group + duration + edss + lesion + cortex, d,
                  psi = MASS::psi.huber, maxit = 500, acc = 1e-12)
   out$rlm <- as.list(coef(r)[keep])
+  out$rlm_se <- as.list(summary(r)$coefficients[keep, "Std. Error"])
 }
 l <- read("long.csv")
 l$site <- factor(l$site); l$sex <- relevel(factor(l$sex), "female"); l$group <- relevel(factor(l$group), "control")

@@ -19,6 +19,7 @@ from r2star.group.imputation import impute_chained, pool_rubin
 from r2star.group.mixed import fit_random_intercept
 from r2star.group.multiplicity import adjust_bh, adjust_holm
 from r2star.group.ols import estimate_contrast, fit_ols, leave_one_out, wald_f
+from r2star.group.sensitivity import fit_huber
 from r2star.simulate.cohort import simulate_cohort
 
 JOINT = parse_formula(
@@ -173,6 +174,17 @@ def test_partial_correlation_from_residuals(case: Case) -> None:
 
     expected = np.corrcoef(rest(case.design.matrix[:, k]), rest(case.fit.outcome))[0, 1]
     assert partial_r(case.fit, case.weights("patients(edss)")) == pytest.approx(expected, rel=1e-9)
+
+
+def test_robust_coefficients_are_those_of_rlm(case: Case) -> None:
+    beta, covariance, converged = fit_huber(case.fit.matrix, case.fit.outcome)
+    assert converged
+    se = np.sqrt(np.diag(covariance))
+    for theirs, ours in NAMES.items():
+        k = case.design.names.index(ours)
+        # R rounds the normal quantile of the scale to 0.6745
+        assert beta[k] == pytest.approx(case.answer("rlm")[theirs], abs=1e-5 * se[k])
+        assert se[k] == pytest.approx(case.answer("rlm_se")[theirs], rel=1e-4)
 
 
 def test_adjusted_p_values_are_those_of_p_adjust(case: Case) -> None:
