@@ -5,11 +5,12 @@ SHELL := /bin/sh
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
+SITE ?= site
 PYTEST_WORKERS ?= 2
 # one thread a worker: the suite runs as many workers as there are cores
 TEST_ENV := ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: help demo test test-wheel lint faults bench lock install clean
+.PHONY: help demo docs test test-wheel lint faults bench lock install clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -25,6 +26,14 @@ $(VENV)/.installed: requirements-dev.lock pyproject.toml scripts/find-python
 
 demo: $(VENV)/.installed  ## two synthetic participants from images to regional R2* (about 4 minutes)
 	BIN=$(BIN) DEMO=$(DEMO) scripts/demo
+
+docs: $(VENV)/.docs  ## the documentation in site/, its tutorials run, its links checked
+	$(TEST_ENV) $(BIN)/python -m sphinx -b html -E -W --keep-going -q docs $(SITE)
+	$(BIN)/python docs/_ext/check_site.py $(SITE)
+
+$(VENV)/.docs: $(VENV)/.installed requirements-docs.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-docs.lock
+	@touch $@
 
 test: $(VENV)/.installed  ## all tests but the long suites
 	$(TEST_ENV) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
@@ -48,4 +57,4 @@ lock: $(VENV)/.installed  ## renew the lock files from pyproject.toml
 	$(BIN)/python scripts/lock.py
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(SITE) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

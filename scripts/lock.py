@@ -1,4 +1,4 @@
-"""Renew the hash-locked requirements: runtime, build and development. No index address is written into the files."""
+"""Renew the hash-locked requirements: runtime, build, development and documentation. No index address is written into the files."""
 
 import subprocess
 import sys
@@ -19,3 +19,5 @@ if __name__ == "__main__":
     everything = ("test", "lint", "build", "lock")
     groups = [word for name in everything for word in ("--group", name)]
     compile_lock("requirements-dev.lock", "pyproject.toml", "--all-extras", *groups)
+    # goes into the same environment as the one above: what both hold must agree
+    compile_lock("requirements-docs.lock", "pyproject.toml", "--group", "docs", "--constraint", "requirements-dev.lock")
