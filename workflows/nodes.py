@@ -15,7 +15,7 @@ from r2star.workflows.step import Step, StepNode
 EXECUTION = {
     "hash_method": "content",
     "crashfile_format": "txt",
-    "poll_sleep_duration": 0.1,
+    "poll_sleep_duration": 2.0,
     "check_version": False,
     "remove_unnecessary_outputs": False,
     "job_finished_timeout": 30,

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing as mp
+import os
 import signal
+import threading
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +25,16 @@ from r2star.workflows.watcher import DEAD_WORKER
 
 #: A worker is replaced after so many tasks, so that a library's leak stays small.
 TASKS_PER_WORKER = 50
+#: Longest wait for a task to end before the queue is looked through again.
+LONGEST_WAIT_S = 1.0
+#: Imported once, in the process from which all workers are forked.
+PRELOADED = ("r2star.workflows.interfaces", "nipype.pipeline.plugins.multiproc")
 _PR_SET_PDEATHSIG = 1
 
 
-def start_worker(cwd: str) -> None:
-    """Prepare a worker: it ignores the terminal's interrupt and dies with its parent."""
+def start_worker(cwd: str, environment: Mapping[str, str]) -> None:
+    """Prepare a worker: it has the run's thread limits, ignores the terminal's interrupt and dies with its parent."""
+    os.environ.update(environment)
     multiproc.process_initializer(cwd)
     quieten_engine()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -39,8 +48,8 @@ def start_worker(cwd: str) -> None:
 class Slot:
     """One worker process at a time."""
 
-    def __init__(self, cwd: str) -> None:
-        self._cwd = cwd
+    def __init__(self, cwd: str, environment: Mapping[str, str]) -> None:
+        self._arguments = (cwd, dict(environment))
         self._pool: ProcessPoolExecutor | None = None
         self._n_tasks = 0
         self.busy = False
@@ -51,7 +60,10 @@ class Slot:
             self.close()
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
-                1, mp_context=mp.get_context("forkserver"), initializer=start_worker, initargs=(self._cwd,)
+                1,
+                mp_context=mp.get_context("forkserver"),
+                initializer=start_worker,
+                initargs=self._arguments,
             )
         self._n_tasks += 1
         self.busy = True
@@ -76,12 +88,33 @@ class Slot:
         self._pool, self._n_tasks, self.busy = None, 0, False
 
 
-class SlotsPlugin(multiproc.MultiProcPlugin):
-    """MultiProc over `Slot`; its arguments are MultiProc's."""
+@contextmanager
+def open_slots(n_slots: int, environment: Mapping[str, str]) -> Iterator[list[Slot]]:
+    """Slots for several graphs one after the other; at the end nothing of them runs any more."""
+    mp.set_forkserver_preload(list(PRELOADED))
+    slots = [Slot(str(Path.cwd()), environment) for _ in range(n_slots)]
+    try:
+        yield slots
+    finally:
+        for slot in slots:
+            slot.close(kill=True)
+
+
+class TellsWhy:
+    """A plugin that keeps a failed node's traceback on it before the status callback asks for it."""
+
+    def _clean_queue(self, jobid: int, graph: Any, result: dict[str, Any] | None = None) -> Any:
+        self.procs[jobid].failure = (result or {}).get("traceback")  # type: ignore[attr-defined]
+        return super()._clean_queue(jobid, graph, result=result)  # type: ignore[misc]
+
+
+class SlotsPlugin(TellsWhy, multiproc.MultiProcPlugin):
+    """MultiProc over `Slot`; its arguments are MultiProc's and ``slots``, which it leaves open."""
 
     def __init__(self, plugin_args: dict[str, Any]) -> None:
         multiproc.DistributedPluginBase.__init__(self, plugin_args=plugin_args)
-        self.processors = int(plugin_args["n_procs"])
+        self._slots: list[Slot] = plugin_args["slots"]
+        self.processors = len(self._slots)
         self.memory_gb = float(plugin_args["memory_gb"])
         self.raise_insufficient = False  # a node larger than the machine runs alone
         self.n_gpus_visible = self.n_gpu_procs = 0
@@ -89,7 +122,14 @@ class SlotsPlugin(multiproc.MultiProcPlugin):
         self._task_obj: dict[int, Future[dict[str, Any]]] = {}
         self._taskid = 0
         self._stats = None
-        self._slots = [Slot(str(Path.cwd())) for _ in range(self.processors)]
+        self._ended = threading.Event()
+
+    def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
+        """Submit what can run, then wait for a task's end rather than for a time: tasks may take milliseconds."""
+        self._ended.clear()
+        super()._send_procs_to_workers(updatehash=updatehash, graph=graph)
+        if self.pending_tasks and not self._taskresult:
+            self._ended.wait(LONGEST_WAIT_S)
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
         self._taskid += 1
@@ -111,16 +151,11 @@ class SlotsPlugin(multiproc.MultiProcPlugin):
             result = {"result": None, "traceback": [f"{type(error).__name__}: {error}"], "taskid": taskid}
         slot.busy = False
         self._taskresult[taskid] = result
+        self._ended.set()
 
-    def _clean_queue(self, jobid: int, graph: Any, result: dict[str, Any] | None = None) -> Any:
-        """Keep the traceback on the node before the status callback asks for it."""
-        self.procs[jobid].failure = (result or {}).get("traceback")
-        return super()._clean_queue(jobid, graph, result=result)
+    def _clear_task(self, taskid: int) -> None:
+        super()._clear_task(taskid)
+        del self._taskresult[taskid]
 
     def _postrun_check(self) -> None:
-        self.close()
-
-    def close(self, *, kill: bool = False) -> None:
-        """End all workers."""
-        for slot in self._slots:
-            slot.close(kill=kill)
+        """Nothing to close: the slots belong to the caller."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 # before nipype's first import: it must not call home, and no library may start more threads than this run allows
@@ -17,38 +19,63 @@ from r2star.settings import Settings
 from r2star.workflows.logs import quieten_engine
 from r2star.workflows.nodes import EXECUTION
 from r2star.workflows.participant import init_participant_wf
-from r2star.workflows.plugin import SlotsPlugin
+from r2star.workflows.plugin import Slot, SlotsPlugin, open_slots
 from r2star.workflows.plugin_file import read_plugin_file
 from r2star.workflows.watcher import ProgressLike, Watcher, last_line
 
 
-def run_graph(
-    units: Sequence[Unit], settings: Settings, n_threads: int, progress: ProgressLike
-) -> dict[str, R2starError | None]:
-    """Run units in one graph; returns for each that ended its error, or None where it is complete."""
-    set_threads(n_threads)
+class Engine:
+    """Runs one graph after the other, over workers that live as long as `open_engine`."""
+
+    def __init__(self, settings: Settings, n_threads: int, slots: list[Slot]) -> None:
+        self._settings, self._n_threads, self._slots = settings, n_threads, slots
+
+    def run(self, units: Sequence[Unit], progress: ProgressLike) -> dict[str, R2starError | None]:
+        """Run units in one graph; returns for each that ended its error, or None where it is complete."""
+        settings = self._settings
+        graph = init_dataset_wf(units, settings, self._n_threads)
+        progress.expect(work_per_unit(graph, len(units)))
+        watcher = Watcher(settings.output_dir, progress)
+        try:
+            with _old_objects_set_aside():
+                graph.run(plugin=self._plugin(watcher))
+        except R2starError:
+            raise
+        except Exception as error:  # nipype re-raises the first failed node's; the watcher has them all
+            if not any(watcher.results.values()):
+                cause = f"the engine stopped: {last_line(str(error))}"
+                watcher.fail_rest(units, ProcessingError("E498", cause, fix="see logs/ for the traceback"))
+        watcher.check_all(units, stopped=settings.stop_on_first_crash)
+        return watcher.results
+
+    def _plugin(self, watcher: Watcher) -> Any:
+        """The engine's plugin: ours on this machine, or the one of ``--nipype-plugin-file``."""
+        if self._settings.nipype_plugin_file is not None:
+            return read_plugin_file(self._settings.nipype_plugin_file, status_callback=watcher)
+        memory_gb = self._settings.mem_gb or 1.0
+        return SlotsPlugin({"slots": self._slots, "memory_gb": memory_gb, "status_callback": watcher})
+
+
+@contextmanager
+def open_engine(settings: Settings, n_threads: int) -> Iterator[Engine]:
+    """The engine with its workers; at the end nothing of them runs any more."""
+    limits = thread_limits(n_threads)
+    os.environ.update(limits)
     quieten_engine(settings.output_dir / "logs" / "engine.log", show=settings.verbosity > 1)
-    graph = init_dataset_wf(units, settings, n_threads)
-    progress.expect(work_per_unit(graph, len(units)))
-    watcher = Watcher(settings.output_dir, progress)
-    plugin = _plugin(settings, watcher)
+    n_slots = 0 if settings.nipype_plugin_file is not None else settings.n_procs
+    with open_slots(n_slots, limits) as slots:
+        yield Engine(settings, n_threads, slots)
+
+
+@contextmanager
+def _old_objects_set_aside() -> Iterator[None]:
+    """Nipype collects garbage before every submission: let it look at what is new, not at all modules again."""
+    gc.collect()
+    gc.freeze()
     try:
-        graph.run(plugin=plugin)
-    except R2starError:
-        raise
-    except Exception as error:  # nipype re-raises the first failed node's traceback; the watcher has them all
-        if not any(watcher.results.values()):
-            watcher.fail_rest(
-                units,
-                ProcessingError(
-                    "E498", f"the engine stopped: {last_line(str(error))}", fix="see logs/ for the traceback"
-                ),
-            )
+        yield
     finally:
-        if isinstance(plugin, SlotsPlugin):
-            plugin.close(kill=True)
-    watcher.check_all(units, stopped=settings.stop_on_first_crash)
-    return watcher.results
+        gc.unfreeze()
 
 
 def init_dataset_wf(units: Sequence[Unit], settings: Settings, n_threads: int) -> pe.Workflow:
@@ -59,6 +86,8 @@ def init_dataset_wf(units: Sequence[Unit], settings: Settings, n_threads: int) -
         "crashdump_dir": str(settings.output_dir / "logs"),
         "stop_on_first_crash": settings.stop_on_first_crash,
     }
+    if settings.nipype_plugin_file is None:
+        graph.config["execution"]["poll_sleep_duration"] = 0.0  # our plugin waits for a task's end by itself
     by_participant: dict[str, list[Unit]] = {}
     for unit in units:
         by_participant.setdefault(unit.participant, []).append(unit)
@@ -72,16 +101,7 @@ def work_per_unit(graph: pe.Workflow, n_units: int) -> float:
     return sum(node.stage.share for node in nodes if hasattr(node, "stage")) / n_units
 
 
-def set_threads(n_threads: int) -> None:
-    """Set what libraries read once, at the start of a worker process."""
-    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(n_threads)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = str(n_threads)
-
-
-def _plugin(settings: Settings, watcher: Watcher) -> Any:
-    """The engine's plugin: ours on this machine, or the one of ``--nipype-plugin-file``."""
-    if settings.nipype_plugin_file is not None:
-        return read_plugin_file(settings.nipype_plugin_file, status_callback=watcher)
-    arguments = {"n_procs": settings.n_procs, "memory_gb": settings.mem_gb or 1.0, "status_callback": watcher}
-    return SlotsPlugin(arguments)
+def thread_limits(n_threads: int) -> dict[str, str]:
+    """What libraries read once, at the start of a worker process."""
+    names = ("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {name: str(n_threads) for name in (*names, "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}

@@ -213,20 +213,20 @@ def run_units(units: Sequence[Unit], settings: Settings, locks: UnitLocks, outco
     """Run units graph by graph, all of a participant's in the same one."""
     if not units:
         return
-    from r2star.workflows.run import run_graph
+    from r2star.workflows.run import open_engine
 
     threads = min(settings.omp_n_threads, max(1, settings.n_procs // min(len(units), settings.n_procs)))
     progress = Progress(units, settings.output_dir, settings.verbosity)
-    for batch in by_participant(units, UNITS_PER_GRAPH):
-        results = run_graph(batch, settings, threads, progress)
-        for unit, error in results.items():
-            locks.release(unit)
-            if error is None:
-                outcome.complete += 1
-            else:
-                outcome.errors.append(error)
-        if settings.stop_on_first_crash and outcome.errors:
-            return
+    with open_engine(settings, threads) as engine:
+        for batch in by_participant(units, UNITS_PER_GRAPH):
+            for unit, error in engine.run(batch, progress).items():
+                locks.release(unit)
+                if error is None:
+                    outcome.complete += 1
+                else:
+                    outcome.errors.append(error)
+            if settings.stop_on_first_crash and outcome.errors:
+                return
 
 
 def record_interrupted(units: Sequence[Unit], output_dir: Path) -> None:

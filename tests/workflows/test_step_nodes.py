@@ -16,7 +16,7 @@ from example_steps import AddUp, Die, Double
 
 from r2star.errors import InputError
 from r2star.workflows.nodes import EXECUTION
-from r2star.workflows.plugin import SlotsPlugin
+from r2star.workflows.plugin import SlotsPlugin, open_slots
 from r2star.workflows.stage import Stage
 from r2star.workflows.step import StepNode
 from r2star.workflows.watcher import error_of
@@ -105,10 +105,8 @@ def test_the_steps_own_error_is_found_again(tmp_path: Path, numbers: Path) -> No
         events.append((node.name, event))
         nodes[node.name] = node
 
-    plugin = SlotsPlugin({"n_procs": 2, "memory_gb": 4.0, "status_callback": watch})
-    with pytest.raises(RuntimeError):
-        graph.run(plugin=plugin)
-    plugin.close(kill=True)
+    with open_slots(2, {}) as slots, pytest.raises(RuntimeError):
+        graph.run(plugin=SlotsPlugin({"slots": slots, "memory_gb": 4.0, "status_callback": watch}))
     assert ("double", "exception") in events
     error = error_of(nodes["double"])
     assert isinstance(error, InputError)
@@ -122,15 +120,11 @@ def test_a_killed_worker_fails_its_task_and_no_other(tmp_path: Path, numbers: Pa
     die.stage = Stage(("sub-01",), "dying", 1.0)
     graph.add_nodes([die])
     nodes = {}
-    plugin = SlotsPlugin(
-        {
-            "n_procs": 2,
-            "memory_gb": 4.0,
-            "status_callback": lambda node, event: nodes.update({node.name: node}),
-        }
-    )
-    with pytest.raises(RuntimeError):
-        graph.run(plugin=plugin)
-    plugin.close(kill=True)
+
+    def watch(node: object, event: str) -> None:
+        nodes[node.name] = node
+
+    with open_slots(2, {}) as slots, pytest.raises(RuntimeError):
+        graph.run(plugin=SlotsPlugin({"slots": slots, "memory_gb": 4.0, "status_callback": watch}))
     assert (tmp_path / "example" / "add" / "total.txt").read_text() == "12.0"
     assert error_of(nodes["die"]).code == "E608"
