@@ -23,6 +23,7 @@ from r2star.images import Grid, Image, read_image, write_image
 from r2star.register import engine, measures
 from r2star.register.transforms import Affine, write_composite
 from r2star.steps import anatomy
+from r2star.steps.verdict import measure_chain
 
 
 def broken_copies(path: Path, work: Path) -> dict[str, Path]:
@@ -78,7 +79,7 @@ def run(name: str, path: Path, work: Path, *, kind: str = "t1w") -> None:
 
 def run_identity(path: Path, work: Path) -> None:
     atlas = load_atlas("CIT168")
-    values = anatomy.measure_chain(
+    values = measure_chain(
         path, atlas, [Affine(np.eye(4))], write_composite(work / "identity.h5", [Affine(np.eye(4))])
     )
     verdict = measures.judge_registration(values)

@@ -7,14 +7,12 @@ from r2star.steps.anatomy import (
     register_megre_to_t1w,
     register_megre_to_template,
     register_t1w_to_template,
-    resample_brain_mask,
-    resample_labels,
-    resample_map,
 )
 from r2star.steps.field import estimate_b0, predict_gradient_bias
 from r2star.steps.fit import fit_maps
 from r2star.steps.inputs import check_inputs, check_t1w
 from r2star.steps.publish import publish_unit
+from r2star.steps.resampling import resample_brain_mask, resample_labels, resample_map
 from r2star.steps.tables import write_region_table
 from r2star.workflows.step import Step
 

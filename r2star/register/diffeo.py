@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 Volume = NDArray[np.float32]
 
+#: Windows with less than this share of weight have nothing to say.
+_LEAST_SHARE = 0.1
+
 
 @dataclass(frozen=True)
 class Level:
@@ -98,7 +101,8 @@ def find_warp(
 ) -> tuple[Volume, list[float]]:
     """Displacement u with moving(x + u(x)) ≈ fixed(x), and the similarity before each iteration.
 
-    ``weight`` (X, Y, Z) scales what each place counts: 0 in lesions, where there is nothing to match.
+    ``weight`` (X, Y, Z), 0 to 1, is what each voxel counts in every window that holds it: 0 in lesions,
+    where there is nothing to match.
     """
     shape = channels[0].fixed.shape
     slabs = Slabs(n_threads)
@@ -112,7 +116,7 @@ def find_warp(
                 Channel(_prepare(one.fixed, level, small), _prepare(one.moving, level, small), one.share)
                 for one in channels
             ]
-            scale = _regrid_scalar(weight, small) if weight is not None else np.ones(small, np.float32)
+            scale = None if weight is None else _regrid_scalar(weight, small)
             moved = _climb(parts, scale, moved, level, slabs, history)
         return _regrid(moved, shape), history
     finally:
@@ -121,26 +125,24 @@ def find_warp(
 
 def _climb(
     channels: Sequence[Channel],
-    weight: Volume,
+    weight: Volume | None,
     moved: Volume,
     level: Level,
     slabs: Slabs,
     history: list[float],
 ) -> Volume:
-    window = np.full(2 * level.radius + 1, 1 / (2 * level.radius + 1), np.float32)
     update_taps, total_taps = gaussian_taps(level.update_sigma), gaussian_taps(level.total_sigma)
-    fixed = [_fixed_moments(one.fixed, window, slabs) for one in channels]
-    rim = _rim(weight.shape)
+    windows = _Windows.over(channels[0].fixed.shape, weight, level, slabs)
+    fixed = [windows.moments(one.fixed) for one in channels]
+    rim = _rim(channels[0].fixed.shape)
     start = len(history)
     step = level.step
     for _ in range(level.iterations):
         force = np.zeros_like(moved)
         score = 0.0
         for one, moments in zip(channels, fixed):
-            score += _add_force(
-                one, moments, weight, slabs.sample(one.moving, moved), window, force, slabs, level.floor
-            )
-        history.append(score / float(weight.sum()))
+            score += _add_force(one, moments, slabs.sample(one.moving, moved), windows, force)
+        history.append(score / float(windows.share.sum()))
         if len(history) - start > 6 and history[-1] < history[-6] + 1e-4:
             if step < 0.3 * level.step:
                 break
@@ -156,26 +158,65 @@ def _climb(
     return moved
 
 
-def _fixed_moments(fixed: Volume, window: Volume, slabs: Slabs) -> tuple[Volume, Volume]:
-    mean = slabs.smooth(fixed, window)
-    return mean, slabs.smooth(fixed * fixed, window) - mean * mean
+@dataclass(frozen=True)
+class _Windows:
+    """Cubic windows in which voxels count by ``weight`` (None: all the same).
+
+    ``share`` is each window's mean weight, and what the window counts in the similarity.
+    """
+
+    taps: Volume
+    floor: np.float32
+    weight: Volume | None
+    share: Volume
+    used: Volume  # 1 where a window holds enough to be matched
+    slabs: Slabs
+
+    @classmethod
+    def over(cls, shape: tuple[int, ...], weight: Volume | None, level: Level, slabs: Slabs) -> _Windows:
+        taps = np.full(2 * level.radius + 1, 1 / (2 * level.radius + 1), np.float32)
+        share = np.ones(shape, np.float32) if weight is None else slabs.smooth(weight, taps)
+        used = (share > _LEAST_SHARE).astype(np.float32)
+        return cls(taps, np.float32(level.floor), weight, share * used, used, slabs)
+
+    def mean(self, values: Volume) -> Volume:
+        """Weighted window means of (..., X, Y, Z) values."""
+        if self.weight is None:
+            return self.slabs.smooth(values, self.taps)
+        total = self.slabs.smooth(values * self.weight, self.taps)
+        return np.asarray(total / np.maximum(self.share, np.float32(_LEAST_SHARE)))
+
+    def moments(self, fixed: Volume) -> tuple[Volume, Volume]:
+        """Mean and variance of each window."""
+        mean = self.mean(fixed)
+        return mean, self.mean(fixed * fixed) - mean * mean
+
+    def gather(self, terms: Volume) -> Volume:
+        """What all windows that hold a voxel add up to there, by its weight."""
+        total = self.slabs.smooth(terms, self.taps)
+        return total if self.weight is None else total * self.weight
 
 
 def _add_force(
-    one: Channel, moments: tuple[Volume, Volume], weight: Volume, moving: Volume, window: Volume, force: Volume,
-    slabs: Slabs, floor: float,
-) -> float:  # fmt: skip
+    one: Channel, moments: tuple[Volume, Volume], moving: Volume, windows: _Windows, force: Volume
+) -> float:
+    """Add the gradient of a channel's share in the similarity to ``force``; that share's sum over windows.
+
+    A window's similarity counts by its mean weight, which cancels the division in its weighted means.
+    """
     from r2star.register.kernels import correlation_slab, force_slab, products_slab
 
-    size = moving.shape[0]
+    size, slabs = moving.shape[0], windows.slabs
     raw = np.empty((3, *moving.shape), np.float32)
     raw[0] = moving
     slabs.run(products_slab, size, moving, one.fixed, raw[1], raw[2])
     terms = np.empty((4, *moving.shape), np.float32)
     score = np.empty_like(moving)
-    means = slabs.smooth(raw, window)
-    slabs.run(correlation_slab, size, means, *moments, weight, np.float32(floor), terms, score)
-    slabs.run(force_slab, size, moving, one.fixed, slabs.smooth(terms, window), one.share, force)
+    means = windows.mean(raw)
+    slabs.run(correlation_slab, size, means, *moments, windows.used, windows.floor, terms, score)
+    slabs.run(force_slab, size, moving, one.fixed, windows.gather(terms), one.share, force)
+    if windows.weight is not None:
+        score *= windows.share
     return one.share * float(score.sum(dtype=np.float64))
 
 

@@ -19,6 +19,7 @@ from r2star.images import Grid, Image
 from r2star.register import engine
 from r2star.register.align import coarse_copy, find_start, sample_at, world_points
 from r2star.register.diffeo import Channel, Level, find_warp, invert_warp
+from r2star.register.resample import nearest_by_world
 from r2star.register.transforms import (
     Affine,
     Field,
@@ -30,6 +31,8 @@ from r2star.register.transforms import (
 )
 
 COARSE_MM = 2.0
+#: How far beyond a lesion nothing is matched either.
+LESION_RIM_MM = 2.0
 
 #: Whole brain at 8, 4 and 2 mm; the box at 2 and 1 mm; and what tests can wait for, at 8 and 4 mm.
 BRAIN_LEVELS = (Level(4, 40), Level(2, 40), Level(1, 20))
@@ -71,14 +74,28 @@ def register_linear(
     seed: int,
     refine_mm: float | None = None,
     fixed_mask: Image | None = None,
+    moving_mask: Image | None = None,
     what: str = "registration",
 ) -> Warp:
-    """Linear registration of two heads by mutual information at 4 mm, then at ``refine_mm`` inside ``fixed_mask``."""
+    """Linear registration of two heads by mutual information at 4 mm, then at ``refine_mm`` inside ``fixed_mask``.
+
+    Of the moving image, only what ``moving_mask`` holds counts.
+    """
     start, notices = find_start(fixed, moving, what)
-    found = _linear_pass(fixed, moving, start, kinds, 4.0, [(2, 1, 100), (1, 0, 30)], None, work_dir, seed)
+    found = _linear_pass(
+        fixed, moving, start, kinds, 4.0, [(2, 1, 100), (1, 0, 30)], (None, moving_mask), work_dir, seed
+    )
     if refine_mm is not None:
         found = _linear_pass(
-            fixed, moving, found, kinds[-1:], refine_mm, [(1, 0, 30)], fixed_mask, work_dir, seed
+            fixed,
+            moving,
+            found,
+            kinds[-1:],
+            refine_mm,
+            [(1, 0, 30)],
+            (fixed_mask, moving_mask),
+            work_dir,
+            seed,
         )
     return Warp([found], [Affine(np.asarray(np.linalg.inv(found.matrix)))], notices)
 
@@ -90,22 +107,32 @@ def _linear_pass(
     kinds: Sequence[str],
     step_mm: float,
     levels: Sequence[tuple[int, float, int]],
-    mask: Image | None,
+    masks: tuple[Image | None, Image | None],
     work_dir: Path,
     seed: int,
 ) -> Affine:
+    """ANTs' linear stages ``kinds`` from ``start``; of fixed and moving image only what ``masks`` hold counts."""
     one, other = (engine.to_ants(coarse_copy(image, step_mm)) for image in (fixed, moving))
-    held_mask = None if mask is None else engine.to_ants_mask(mask)
+    held = [engine.to_ants_mask(mask) for mask in _both(masks, fixed)]
+    mask_words = ["-x", f"[{','.join(map(engine.pointer, held))}]"] if held else []
     with tempfile.TemporaryDirectory(dir=work_dir, prefix="linear-") as folder:
         prefix = Path(folder) / "x_"
         words = ["-r", str(write_composite(Path(folder) / "start.h5", [start]))]
         for kind in kinds:
             words += ["-m", f"MI[{engine.pointer(one)},{engine.pointer(other)},1,32,Regular,0.5]"]
             words += ["-t", f"{kind}[0.1]", *_schedule(levels, 10)]
-            words += [] if held_mask is None else ["-x", engine.pointer(held_mask)]
+            words += mask_words
         words += ["-o", str(prefix), "--write-composite-transform", "1"]
         (output,) = engine.run_registration(words, seed, [Path(f"{prefix}Composite.h5")])
         return Affine(affine_part(read_composite(output)))
+
+
+def _both(masks: tuple[Image | None, Image | None], fixed: Image) -> list[Image]:
+    """The masks as ANTs takes them: none, the fixed image's, or those of both."""
+    inside, sound = masks
+    if sound is None:
+        return [] if inside is None else [inside]
+    return [inside or Image(np.ones(fixed.grid.shape, np.float32), fixed.grid), sound]
 
 
 def _schedule(levels: Sequence[tuple[int, float, int]], window: int) -> list[str]:
@@ -156,6 +183,23 @@ def pull(moving: Image, chain: Sequence[Link], grid: Grid) -> Image:
     return Image(np.nan_to_num(np.concatenate(slabs)).astype(np.float32), grid)
 
 
+def _leave_out(lesions: Image, image: Image) -> tuple[Image, Image]:
+    """The image with lesions filled from the nearest sound voxel, and 1 where it is sound.
+
+    What lies within ``LESION_RIM_MM`` counts as ill too. Filled, as smoothing would carry lesions outwards.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    size = image.grid.voxel_size_mm
+    ill = nearest_by_world(lesions, image.grid) > 0.5
+    if not ill.any():
+        return image, Image(np.ones(image.grid.shape, np.float32), image.grid)
+    ill = distance_transform_edt(~ill, sampling=size) <= LESION_RIM_MM
+    nearest = distance_transform_edt(ill, sampling=size, return_distances=False, return_indices=True)
+    filled = np.asarray(image.data)[tuple(nearest)]
+    return replace(image, data=filled), Image((~ill).astype(np.float32), image.grid)
+
+
 def box_grid(grid: Grid, inside: NDArray[np.bool_], margin_mm: float, step_mm: float | None = None) -> Grid:
     """The sub-grid around the ``inside`` voxels with a margin, optionally of another voxel size."""
     where = np.argwhere(inside)
@@ -183,15 +227,20 @@ def register_focused(
     same_contrast: bool = True,
     focus_margin_mm: float = 14.0,
     iron: Pair | None = None,
+    lesions: Image | None = None,
     what: str = "registration to the template",
 ) -> Warp:
     """Affine, a cheap warp of the brain at 2 mm, and a fine one in a box around ``focus`` at the fixed voxels.
 
     Each warp ends with no displacement at the edge of its own grid, so the fine one blends into the coarse one.
     ``iron`` adds an R2* map against one of the template to the fine warp; the images' own weight is 1.
+    ``lesions``, in the moving world, and what lies within 2 mm of them, are left out of every similarity.
     """
+    sound = None
+    if lesions is not None:
+        moving, sound = _leave_out(lesions, moving)
     linear = register_linear(
-        fixed, moving, kinds=("Rigid", "Affine"), work_dir=work_dir, seed=seed, what=what
+        fixed, moving, kinds=("Rigid", "Affine"), work_dir=work_dir, seed=seed, moving_mask=sound, what=what
     )
     step = 4.0 if sloppy else COARSE_MM
     brain_levels = BRAIN_LEVELS if same_contrast else OTHER_BRAIN_LEVELS
@@ -199,7 +248,12 @@ def register_focused(
     grid = box_grid(fixed.grid, np.asarray(fixed_mask.data) > 0.5, 12.0, step)
     fixed_low, moving_low = coarse_copy(fixed, step), coarse_copy(moving, step)
     low = Pair(pull(fixed_low, [], grid), pull(moving_low, linear.fixed_to_moving, grid))
-    there, back = deform([low], SLOPPY_LEVELS if sloppy else brain_levels, n_threads=n_threads)
+    there, back = deform(
+        [low],
+        SLOPPY_LEVELS if sloppy else brain_levels,
+        weight=None if sound is None else pull(sound, linear.fixed_to_moving, grid),
+        n_threads=n_threads,
+    )
     forward: list[Link] = [there, *linear.fixed_to_moving]
     backward: list[Link] = [*linear.moving_to_fixed, back]
     if sloppy:
@@ -209,7 +263,8 @@ def register_focused(
     pairs = [near]
     if iron is not None:
         pairs.append(Pair(pull(iron.fixed, [], box), pull(iron.moving, forward, box), iron.weight))
-    there, back = deform(pairs, focus_levels, n_threads=n_threads)
+    weight = None if sound is None else pull(sound, forward, box)
+    there, back = deform(pairs, focus_levels, weight=weight, n_threads=n_threads)
     return Warp([there, *forward], [*backward, back], linear.notices)
 
 

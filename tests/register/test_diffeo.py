@@ -46,38 +46,37 @@ def test_sampling_is_scipys() -> None:
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-def similarity(fixed: np.ndarray, moving: np.ndarray, floor: float) -> float:
-    """Sum over all windows of A²/(B·C), written with another library's filters in double precision."""
-    f, m = fixed.astype(np.float64), moving.astype(np.float64)
+def similarity(fixed: np.ndarray, moving: np.ndarray, weight: np.ndarray, floor: float) -> float:
+    """Sum over all windows of share·A²/(B·C), written with another library's filters in double precision."""
+    f, m, w = (values.astype(np.float64) for values in (fixed, moving, weight))
+    share = uniform_filter(w, 5, mode="nearest")
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return uniform_filter(values, 5, mode="nearest")
+        return uniform_filter(w * values, 5, mode="nearest") / share
 
     covariance = mean(f * m) - mean(f) * mean(m)
     spread = mean(f * f) - mean(f) ** 2 + floor
-    return float((covariance**2 / (spread * (mean(m * m) - mean(m) ** 2 + floor))).sum())
+    return float((share * covariance**2 / (spread * (mean(m * m) - mean(m) ** 2 + floor))).sum())
 
 
-def test_force_is_the_gradient_of_the_similarity() -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_force_is_the_gradient_of_the_similarity(weighted: bool) -> None:
     """d similarity / d m at single voxels by central differences, against the force over the slope of m."""
     level = Level(1, 1, radius=2, floor=0.01)
     fixed, moving = texture(6, 1.5), texture(7, 1.5)
-    window = np.full(5, 0.2, np.float32)
-    slabs = diffeo.Slabs(1)
+    weight = np.clip(texture(14) + 1, 0.2, 1).astype(np.float32) if weighted else np.ones(SHAPE, np.float32)
+    windows = diffeo._Windows.over(SHAPE, weight if weighted else None, level, diffeo.Slabs(1))
     force = np.zeros((3, *SHAPE), np.float32)
-    moments = diffeo._fixed_moments(fixed, window, slabs)
-    score = diffeo._add_force(
-        Channel(fixed, moving), moments, np.ones(SHAPE, np.float32), moving, window, force, slabs, level.floor
-    )
-    assert score == pytest.approx(similarity(fixed, moving, level.floor), rel=1e-4)
+    score = diffeo._add_force(Channel(fixed, moving), windows.moments(fixed), moving, windows, force)
+    assert score == pytest.approx(similarity(fixed, moving, weight, level.floor), rel=1e-4)
     for voxel in [(20, 20, 20), (12, 30, 9), (33, 8, 25)]:
         x, y, z = voxel
         slope = moving[x + 1, y, z] - moving[x - 1, y, z]
         up, down = moving.astype(np.float64), moving.astype(np.float64)
         up[voxel] += 1e-3
         down[voxel] -= 1e-3
-        numeric = (similarity(fixed, up, level.floor) - similarity(fixed, down, level.floor)) / 2e-3
-        assert force[0][voxel] / slope == pytest.approx(numeric, rel=5e-3)
+        rise = similarity(fixed, up, weight, level.floor) - similarity(fixed, down, weight, level.floor)
+        assert force[0][voxel] / slope == pytest.approx(rise / 2e-3, rel=5e-3)
 
 
 def test_a_planted_warp_is_found() -> None:
@@ -120,11 +119,12 @@ def test_where_the_weight_is_0_nothing_pulls() -> None:
     hole = (slice(15, 24), slice(15, 24), slice(12, 22))
     moving[hole] = 4 * texture(11)[hole]
     weight = np.ones(SHAPE, np.float32)
-    weight[tuple(slice(part.start - 3, part.stop + 3) for part in hole)] = 0
+    weight[hole] = 0
     levels = [Level(1, 15)]
     pulled, _ = find_warp([Channel(fixed, moving)], levels)
     free, _ = find_warp([Channel(fixed, moving)], levels, weight=weight)
-    assert np.abs(free).max() < 0.6 * np.abs(pulled).max()
+    # what is left is about one greedy step, which is scaled to half a voxel however small the gradient
+    assert np.abs(free).max() < 0.35 * np.abs(pulled).max()
 
 
 def test_nothing_moves_at_the_edge() -> None:

@@ -15,7 +15,7 @@ from r2star.images import Grid, Image, read_image, write_image
 from r2star.register.align import coarse_copy, world_points
 from r2star.register.stages import pull
 from r2star.register.transforms import Affine, map_points, read_composite
-from r2star.steps import anatomy
+from r2star.steps import anatomy, resampling
 
 ANGLE = np.deg2rad(7)
 #: Template world to the head's world: tilted, and half a metre off.
@@ -72,7 +72,7 @@ def test_labels_lie_where_the_nuclei_are(
 ) -> None:
     """Centroids in world space, left left and right right, on a grid stored from left to right."""
     atlas = load_atlas("CIT168")
-    labels = anatomy.resample_labels(atlas.labels, (registered.template_to_image,), head, out_dir=tmp_path)
+    labels = resampling.resample_labels(atlas.labels, (registered.template_to_image,), head, out_dir=tmp_path)
     found, truth = read_image(labels.image, dtype=np.uint16), read_image(atlas.labels, dtype=np.uint16)
     assert found.grid.same_as(read_image(head).grid)
     for region in atlas.regions:
@@ -118,6 +118,33 @@ def test_megre_is_put_on_the_t1w(
     assert json.loads(found.measures.read_text())["verdict"] == "pass"
 
 
+def test_a_masked_lesion_does_not_pull_the_regions(
+    registered: anatomy.TemplateRegistration, head: Path, tmp_path: Path
+) -> None:
+    """A dark mass of 40 mm over the left putamen moves the nuclei by millimetres, masked by a fraction of one."""
+    t1w = read_image(head)
+    voxels = np.stack(np.meshgrid(*map(np.arange, t1w.grid.shape), indexing="ij"), -1).astype(float)
+    middle = PLANTED[:3, :3] @ np.array([-40.0, 2, 6]) + PLANTED[:3, 3]
+    ill = np.linalg.norm(world_points(t1w.grid, voxels) - middle, axis=-1) < 20
+    sick = write_image(tmp_path / "T1w.nii.gz", np.where(ill, 0.1 * t1w.data, t1w.data), t1w.grid)
+    mask = write_image(tmp_path / "lesions.nii.gz", ill, t1w.grid, dtype=np.uint8)
+    nuclei = np.array([[-22.0, 8, 0], [-24, -4, 4], [-20, 2, -4], [-26, 4, 2]])
+
+    def moved(lesion_mask: Path | None) -> float:
+        out = tmp_path / ("masked" if lesion_mask else "not_masked")
+        out.mkdir()
+        found = anatomy.register_t1w_to_template(
+            sick, "CIT168", out_dir=out, random_seed=3, sloppy=True, lesion_mask=lesion_mask
+        )
+        there, sound = (
+            map_points(read_composite(one.image_to_template), nuclei) for one in (found, registered)
+        )
+        return float(np.linalg.norm(there - sound, axis=1).mean())
+
+    assert moved(None) > 3
+    assert moved(mask) < 0.7
+
+
 def test_echoes_are_combined_as_a_root_mean_square(tmp_path: Path) -> None:
     grid = Grid((3, 3, 3), np.diag([-1.0, 1, 1, 1]))
     one, two = np.full((3, 3, 3), 3.0), np.full((3, 3, 3), 5.0)
@@ -136,7 +163,7 @@ def test_a_given_mask_on_another_grid_is_taken_by_world_coordinates(tmp_path: Pa
     values = np.zeros((4, 4, 4), np.uint8)
     values[0, 1, 1] = 1
     given = write_image(tmp_path / "given.nii.gz", values, Grid((4, 4, 4), flipped), dtype=np.uint8)
-    adopted = anatomy.adopt_brain_mask(given, like, out_dir=tmp_path)
+    adopted = resampling.adopt_brain_mask(given, like, out_dir=tmp_path)
     mask = read_image(adopted.image).data > 0
     assert [notice.code for notice in adopted.notices] == ["W442"]
     expected = np.zeros((8, 8, 8), bool)
@@ -148,7 +175,7 @@ def test_an_empty_given_mask_is_refused(tmp_path: Path) -> None:
     grid = Grid((4, 4, 4), np.eye(4))
     like = write_image(tmp_path / "like.nii.gz", np.zeros((4, 4, 4)), grid)
     with pytest.raises(InputError, match="E409"):
-        anatomy.adopt_brain_mask(like, like, out_dir=tmp_path)
+        resampling.adopt_brain_mask(like, like, out_dir=tmp_path)
 
 
 @pytest.mark.slow
@@ -161,7 +188,9 @@ def test_a_real_head_of_two_echoes_without_a_t1w(shared_data: Path, tmp_path: Pa
     assert json.loads(found.measures.read_text())["verdict"] == "pass"
     atlas = load_atlas("CIT168")
     labels = read_image(
-        anatomy.resample_labels(atlas.labels, (found.template_to_image,), echoes[0], out_dir=tmp_path).image
+        resampling.resample_labels(
+            atlas.labels, (found.template_to_image,), echoes[0], out_dir=tmp_path
+        ).image
     )
     first, second = (np.asarray(read_image(path).data, np.float64) for path in echoes)
     with np.errstate(divide="ignore", invalid="ignore"):
