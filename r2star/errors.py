@@ -38,11 +38,13 @@ class R2starError(Exception):
 
     exit_code: ClassVar[int] = 1
     state: ClassVar[str] = "failed_processing"
+    #: Said where a message has no better advice.
+    usual_fix: ClassVar[str] = ""
 
     def __init__(
         self, code: str, found: str, needed: str = "", fix: str = "", *, path: str | Path = "", unit: str = ""
     ) -> None:
-        self.code, self.found, self.needed, self.fix = code, found, needed, fix
+        self.code, self.found, self.needed, self.fix = code, found, needed, fix or self.usual_fix
         self.path, self.unit = str(path), unit
         super().__init__(code, found, needed, fix)
 
@@ -90,6 +92,7 @@ class InputError(R2starError):
 
     exit_code = 1
     state = "failed_input"
+    usual_fix = "correct this input, then run again"
 
 
 class ProcessingError(R2starError):
@@ -97,6 +100,7 @@ class ProcessingError(R2starError):
 
     exit_code = 1
     state = "failed_processing"
+    usual_fix = "look at the images of this unit, and report a fault of the program if they are sound"
 
 
 class EnvironmentFault(R2starError):
@@ -104,6 +108,7 @@ class EnvironmentFault(R2starError):
 
     exit_code = 4
     state = "failed_env"
+    usual_fix = "mend this, then run again: finished units are kept"
 
 
 class LockedError(R2starError):

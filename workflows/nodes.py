@@ -9,7 +9,7 @@ from nipype.pipeline import engine as pe
 
 from r2star.settings import Settings
 from r2star.workflows.stage import Stage
-from r2star.workflows.step import Step, StepNode
+from r2star.workflows.step import SafeNode, Step, StepNode
 
 #: How the engine runs our graphs: results count by the content of their inputs.
 EXECUTION = {
@@ -33,7 +33,7 @@ def make_node(name: str, step: Step, stage: Stage, *, n_threads: int = 1, mem_gb
 
 def merge(graph: pe.Workflow, name: str, sources: list[tuple[pe.Node, str]]) -> pe.Node:
     """A node that joins outputs (single or lists) into one list."""
-    node = pe.Node(Merge(len(sources)), name, run_without_submitting=True)
+    node = SafeNode(Merge(len(sources)), name, run_without_submitting=True)
     for number, (source, output) in enumerate(sources, start=1):
         graph.connect(source, output, node, f"in{number}")
     return node

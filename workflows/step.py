@@ -13,6 +13,7 @@ always does.
 from __future__ import annotations
 
 import errno
+import hashlib
 import inspect
 import json
 import time
@@ -36,6 +37,7 @@ from r2star import __version__
 from r2star.errors import EnvironmentFault, Notice, R2starError
 from r2star.files import write_fault
 from r2star.runs.resources import peak_memory_gib
+from r2star.workflows.pickles import guard_engine
 from r2star.workflows.watcher import ERROR_FILE
 
 NOT_HASHED = frozenset({"n_threads"})
@@ -125,7 +127,7 @@ class Step(BaseInterface):
         self._results = results | self._write_records(
             folder, results.pop("notices", ()), time.monotonic() - start
         )
-        files = {str(path): path.stat().st_size for path in _paths(self._results.values())}
+        files = {str(path): content_hash(path) for path in _paths(self._results.values())}
         (folder / OUTPUTS_FILE).write_text(json.dumps(files))
         return runtime
 
@@ -153,6 +155,9 @@ class Step(BaseInterface):
 
     def _list_outputs(self) -> dict[str, Any]:
         return {name: _plain(value) for name, value in self._results.items() if value is not None}
+
+
+guard_engine(Step)
 
 
 def _typed(hint: Any, value: Any) -> Any:
@@ -193,17 +198,34 @@ def write_error(folder: Path, error: R2starError) -> None:
         return  # a full disk must not hide the error itself
 
 
-class StepNode(pe.Node):
-    """A node whose cached result only counts while the files that it names are still there."""
+def content_hash(path: Path) -> str:
+    """Hash of a file in the work folder, quicker than SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+class SafeNode(pe.Node):
+    """A node whose cached result only counts if it can be read without running anything."""
 
     def is_cached(self, rm_outdated: bool = False) -> tuple[bool, bool]:
         """Whether the node ran before, and whether that result still holds."""
         cached, updated = super().is_cached(rm_outdated=rm_outdated)
-        return (cached, updated) if not cached or self._outputs_stand() else (False, False)
+        return (cached, updated) if not cached or self._result_stands() else (False, False)
 
-    def _outputs_stand(self) -> bool:
+    def _result_stands(self) -> bool:
+        try:
+            return self.result is not None
+        except Exception:  # whatever a damaged or planted file leads to
+            return False
+
+
+class StepNode(SafeNode):
+    """A node whose cached result only counts while the files that it names are as they were written."""
+
+    def _result_stands(self) -> bool:
         try:
             files = json.loads((Path(self.output_dir()) / OUTPUTS_FILE).read_text())
-            return all(Path(path).stat().st_size == size for path, size in files.items())
-        except (OSError, ValueError):
+            unchanged = all(content_hash(Path(path)) == digest for path, digest in files.items())
+        except (OSError, ValueError, AttributeError):
             return False
+        return unchanged and super()._result_stands()

@@ -13,7 +13,7 @@ May import files, errors and its own modules; reads names and JSON, never an ima
     E208  phase alone, or half of a pair       E219  an entity that would mix images
     E209  parts disagree on an echo time       E220  a file or folder can't be read
     E210  a sidecar is no JSON                 E221  part- against ImageType
-    E211  a file in another's folder           E222  the last echo time is far too early
+    E211  a file in another's folder           E222  an echo time is far too early
                                                E223  two sidecars of one rank disagree
 
 Its warnings::

@@ -22,6 +22,8 @@ from r2star.errors import InputError, Notice
 
 #: R2* can't be measured if the last echo (s) is earlier; such a value was divided by 1000 once too often.
 SHORTEST_LAST_ECHO_TIME_S = 0.0005
+#: No gradient echo is earlier than this (s).
+SHORTEST_ECHO_TIME_S = 2e-5
 #: Echo times (s) that differ by less are equal.
 SAME_ECHO_TIME_S = 1e-5
 #: One echo train has one value of each of these.
@@ -142,7 +144,24 @@ def require_magnitude(images: Sequence[FoundImage]) -> None:
 
 
 def check_times(echoes: Sequence[EchoFile], shown: Mapping[Path, str]) -> None:
-    """Refuse equal echo times, and a last one that is too early to be in seconds."""
+    """Refuse equal echo times, and times that are too early to be in seconds."""
+    if echoes and echoes[-1].echo_time_s < SHORTEST_LAST_ECHO_TIME_S:
+        raise InputError(
+            "E222",
+            f"the last EchoTime is {echoes[-1].echo_time_s!r} s",
+            "seconds are needed",
+            "correct EchoTime in the sidecars",
+            path=shown[echoes[-1].path],
+        )
+    for echo in echoes:
+        if echo.echo_time_s < SHORTEST_ECHO_TIME_S:
+            raise InputError(
+                "E222",
+                f"EchoTime is {echo.echo_time_s!r} s",
+                "no gradient echo is that early: seconds are needed",
+                "correct EchoTime in the sidecar",
+                path=shown[echo.path],
+            )
     for first, second in pairwise(echoes):
         if second.echo_time_s - first.echo_time_s < SAME_ECHO_TIME_S:
             raise InputError(
@@ -152,14 +171,6 @@ def check_times(echoes: Sequence[EchoFile], shown: Mapping[Path, str]) -> None:
                 "correct EchoTime in the sidecars",
                 path=shown[second.path],
             )
-    if echoes and echoes[-1].echo_time_s < SHORTEST_LAST_ECHO_TIME_S:
-        raise InputError(
-            "E222",
-            f"the last EchoTime is {echoes[-1].echo_time_s!r} s",
-            "seconds are needed",
-            "correct EchoTime in the sidecars",
-            path=shown[echoes[-1].path],
-        )
 
 
 def match_parts(echoes: dict[Part, list[EchoFile]], shown: Mapping[Path, str], notices: list[Notice]) -> None:

@@ -29,6 +29,7 @@ ALLOWED_SIDECAR_KEYS = frozenset(
 )  # fmt: skip
 
 _MAX_JSON_BYTES = 4_000_000
+_READABLE = "give this user the right to read it"
 _PLAIN_TEXT = re.compile(r"[\w .,+*/()-]{0,64}", re.ASCII)
 
 
@@ -66,9 +67,11 @@ def require_regular_file(path: Path, shown: str) -> None:
                 f"datalad get {shown}",
                 path=shown,
             ) from error
-        raise InputError("E220", f"can't be read ({error.strerror})", path=shown) from error
+        raise InputError("E220", f"can't be read ({error.strerror})", "", _READABLE, path=shown) from error
     if not stat.S_ISREG(mode):
-        raise InputError("E220", "not a regular file", "a file is needed", path=shown)
+        raise InputError(
+            "E220", "not a regular file", "a file is needed", "put the file in its place", path=shown
+        )
 
 
 def read_json(path: Path, shown: str) -> tuple[dict[str, Any], tuple[Notice, ...]]:
@@ -81,7 +84,7 @@ def read_json(path: Path, shown: str) -> tuple[dict[str, Any], tuple[Notice, ...
     try:
         raw = path.read_bytes() if path.stat().st_size <= _MAX_JSON_BYTES else b"too large for a sidecar"
     except OSError as error:
-        raise InputError("E220", f"can't be read ({error.strerror})", path=shown) from error
+        raise InputError("E220", f"can't be read ({error.strerror})", "", _READABLE, path=shown) from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -182,9 +185,8 @@ class SidecarTree:
                 with os.scandir(folder) as entries:
                     names = [entry.name for entry in entries if entry.name.endswith(f"{self.suffix}.json")]
             except OSError as error:
-                raise InputError(
-                    "E220", f"can't be read ({error.strerror})", path=self.shown(folder)
-                ) from error
+                found = f"can't be read ({error.strerror})"
+                raise InputError("E220", found, "", _READABLE, path=self.shown(folder)) from error
             parsed = [(parse_name(name), folder / name) for name in names if not name.startswith(".")]
             self._listings[folder] = [
                 (name, path) for name, path in parsed if name is not None and name.suffix == self.suffix

@@ -33,6 +33,8 @@ from r2star.settings import Settings
 
 #: Units in one graph: enough to keep every processor busy, few enough to keep memory and scheduling flat.
 UNITS_PER_GRAPH = 24
+#: The graphs' folder inside the work folder.
+WORK_FOLDER = "r2star"
 
 
 @dataclass
@@ -120,6 +122,10 @@ def check_folders(settings: Settings) -> None:
             probe = folder / f".r2star-probe-{os.getpid()}"
             probe.touch()
             probe.unlink()
+            if folder == settings.work_dir:
+                # what stands there is read again: nobody else may write it
+                (folder / WORK_FOLDER).mkdir(mode=0o700, exist_ok=True)
+                (folder / WORK_FOLDER).chmod(0o700)
         except OSError as error:
             raise EnvironmentFault(
                 "E602",

@@ -3,8 +3,8 @@
 Rules, beyond the standard's own:
 
 - single files only (magic ``n+1``, ``n+2``), either byte order; no ANALYZE, no .hdr/.img pairs;
-- 3 axes, or 4 with echoes or times last; further axes must have length 1; at most 4096 along each axis and
-  64 GiB of values;
+- 3 axes, or 4 with echoes or times last; axes of length 1 behind the third count for nothing; at most 4096
+  along each axis and 64 GiB of values;
 - values int8 … uint64, float32, float64, complex64 or complex128; no colours, bits or long doubles;
 - ``bitpix`` must fit the datatype (0 counts as not filled in: a notice);
 - scl_slope 0, NaN or infinite: values are as stored and scl_inter is ignored; a valid slope needs a finite
@@ -190,7 +190,7 @@ def _shape(fields: Any, path: Path) -> tuple[int, ...]:
             "split or convert it",
             path=path,
         )
-    return tuple(lengths[:4])
+    return tuple(lengths[:4] if axes > 3 and lengths[3] > 1 else lengths[:3])
 
 
 def _check_size(shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> None:

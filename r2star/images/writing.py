@@ -61,7 +61,7 @@ class ImageWriter:
         self.path = Path(path)
         self.grid = grid
         self.dtype = np.dtype(dtype).newbyteorder("<")
-        self.shape = grid.shape if n_volumes is None else (*grid.shape, n_volumes)
+        self.shape = grid.shape if n_volumes in (None, 1) else (*grid.shape, n_volumes)
         header = make_header(self.shape, self.dtype, grid, description, xform_code)
         self._left = int(np.prod(self.shape))
         self._gzipped = is_gzip_name(self.path)

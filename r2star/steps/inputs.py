@@ -18,6 +18,10 @@ from r2star.images import Grid, Image, read_image, read_images, write_image
 #: Echoes of one unit lie on one grid to within this distance at the corners, mm.
 ECHO_GRID_TOLERANCE_MM = 0.01
 NO_NOISE = NoiseEstimate(float("nan"), "none", 0)
+#: Voxels brighter than this share of the brightest (98th percentile of the first echo) are tissue.
+TISSUE_SHARE = 0.2
+#: From one echo to the next at most this share of tissue voxels may rise: noise alone lifts half of them.
+LARGEST_RISING_SHARE = 0.6
 
 
 class CheckedInputs(NamedTuple):
@@ -59,7 +63,7 @@ def check_inputs(
     Raises
     ------
     InputError
-        E1 for a file, E301 to E309 for values, shapes and grids.
+        E1 for a file, E301 to E310 for values, shapes and grids.
     """
     reading = _Reading(out_dir, xform, assume_orientation)
     reading.notices += [Notice(**one) for one in json.loads(found_notices)]
@@ -67,6 +71,8 @@ def check_inputs(
     kinds = {"magnitude": magnitude, "phase": phase, "real": real, "imaginary": imaginary}
     settled = {kind: reading.echoes(kind, paths) for kind, paths in kinds.items()}
     check_one_grid(reading.paths, reading.grids)
+    check_distinct(magnitude, reading.samples)
+    reading.notices += check_falling(magnitude, reading.samples)
     noise = write_noise(out_dir, reading.samples, echo_times_s)
     if real and not magnitude:
         parts = _magnitude_and_phase(settled["real"], settled["imaginary"], out_dir)
@@ -201,6 +207,35 @@ def check_one_grid(paths: Sequence[Path], grids: Sequence[Grid]) -> None:
                 "export the series again",
                 path=path,
             )
+
+
+def check_distinct(paths: Sequence[Path], samples: Sequence[NDArray[np.float32]]) -> None:
+    """Refuse an image that stands for two echoes (E310): measured twice, no two images are equal."""
+    for number, sample in enumerate(samples):
+        for path, earlier in zip(paths[:number], samples[:number]):
+            if np.array_equal(sample, earlier, equal_nan=True):
+                raise InputError(
+                    "E310",
+                    f"the echo holds the same values as {path.name}",
+                    "each echo is an image of its own",
+                    "export the series again",
+                    path=paths[number],
+                )
+
+
+def check_falling(paths: Sequence[Path], samples: Sequence[NDArray[np.float32]]) -> list[Notice]:
+    """Warn (W303) where the signal rises from one echo to the next: files and echo times may be mixed up."""
+    if not samples:
+        return []
+    first = samples[0][np.isfinite(samples[0])]
+    tissue = samples[0] > TISSUE_SHARE * np.percentile(first, 98)
+    notices = []
+    for before, after, earlier, later in zip(samples, samples[1:], paths, paths[1:]):
+        share = float(np.mean(after[tissue] > before[tissue])) if tissue.any() else 0.0
+        if share > LARGEST_RISING_SHARE:
+            found = f"the signal rises from {earlier.name} to this echo in {share:.0%} of the voxels"
+            notices.append(Notice("W303", found, "check which echo time belongs to which file", str(later)))
+    return notices
 
 
 def _check_magnitude(path: Path, data: NDArray[Any]) -> list[Notice]:
