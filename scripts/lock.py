@@ -20,4 +20,6 @@ if __name__ == "__main__":
     groups = [word for name in everything for word in ("--group", name)]
     compile_lock("requirements-dev.lock", "pyproject.toml", "--all-extras", *groups)
     # goes into the same environment as the one above: what both hold must agree
-    compile_lock("requirements-docs.lock", "pyproject.toml", "--group", "docs", "--constraint", "requirements-dev.lock")
+    compile_lock(
+        "requirements-docs.lock", "pyproject.toml", "--group", "docs", "--constraint", "requirements-dev.lock"
+    )

@@ -23,12 +23,12 @@ from r2star.runs.records import (
     begin_unit,
     changed_inputs,
     changed_outputs,
-    read_failures,
+    failures_folder,
+    kinds_of_results,
     read_marker,
-    read_markers,
     record_failure,
-    write_status,
 )
+from r2star.runs.status import write_status
 from r2star.settings import Settings
 
 #: Units in one graph: enough to keep every processor busy, few enough to keep memory and scheduling flat.
@@ -83,7 +83,7 @@ def run_participant_level(settings: Settings) -> int:
             )
             return stop.exit_code
         finally:
-            status = write_status(settings.output_dir)
+            status = write_status(settings.output_dir, {unit.label for unit in units})
     summarise(outcome, status)
     return outcome.exit_code(len(units))
 
@@ -150,18 +150,18 @@ def refuse_mixed_results(settings: Settings) -> None:
     """Results of another version or of other settings never mix with this run's."""
     if settings.force:
         return
-    for marker in read_markers(settings.output_dir):
-        if marker.version != __version__:
+    for kind in kinds_of_results(settings.output_dir):
+        if kind.version != __version__:
             raise UsageError(
                 "E524",
-                f"the output folder holds results of r2star {marker.version}",
+                f"the output folder holds results of r2star {kind.version}",
                 f"this is {__version__}",
                 "use a new output folder, or --force to redo them",
                 path=settings.output_dir,
             )
-        if marker.settings_sha256 != settings.result_key:
+        if kind.settings_sha256 != settings.result_key:
             now = settings.result_settings()
-            differ = sorted(key for key in now if now[key] != marker.settings.get(key))
+            differ = sorted(key for key in now if now[key] != kind.settings.get(key))
             raise UsageError(
                 "E524",
                 f"the output folder holds results of other settings ({', '.join(differ) or 'unknown'})",
@@ -237,10 +237,10 @@ def run_units(units: Sequence[Unit], settings: Settings, locks: UnitLocks, outco
 
 def record_interrupted(units: Sequence[Unit], output_dir: Path) -> None:
     """Units that the signal found without a marker or an error are recorded as interrupted."""
-    failed = {record["unit"] for record in read_failures(output_dir)}
     fault = EnvironmentFault("E609", "the run was interrupted", fix="run again: finished work is kept")
     for unit in units:
-        if unit.label not in failed and read_marker(output_dir, unit.label) is None:
+        has_failed = (failures_folder(output_dir) / f"{unit.label}.json").exists()
+        if not has_failed and read_marker(output_dir, unit.label) is None:
             record_failure(output_dir, unit.label, fault, state="interrupted")
 
 

@@ -14,7 +14,7 @@ from types import FrameType
 from r2star.bids.units import Unit
 from r2star.cli.common import say, say_error
 from r2star.errors import R2starError
-from r2star.runs.records import write_status
+from r2star.runs.status import write_status
 
 
 class Interrupted(BaseException):
@@ -55,7 +55,8 @@ class Progress:
         self._done_work = 0.0
         self._work_per_unit = 1.0
         self._n_done = 0
-        self._last_status = 0.0
+        self._ended: set[str] = set()
+        self._next_status = 0.0
         self._live = sys.stderr.isatty()
 
     def expect(self, work_per_unit: float) -> None:
@@ -72,17 +73,20 @@ class Progress:
         self._done_work += share
 
     def end_unit(self, unit: str, error: R2starError | None) -> None:
-        """A unit has ended; status.tsv follows, at most every two seconds."""
+        """A unit has ended; status.tsv follows, at most every two seconds and a twentieth of the time."""
         self._n_done += 1
+        self._ended.add(unit)
         seconds = time.monotonic() - self._begun.get(unit, self._start)
         self._clear()
         if error is None:
             say(f"{unit}: complete in {duration(seconds)} ({self._n_done}/{self._total})")
         else:
             say_error(error)
-        if time.monotonic() - self._last_status > 2:
-            write_status(self._output_dir)
-            self._last_status = time.monotonic()
+        now = time.monotonic()
+        if now > self._next_status:
+            write_status(self._output_dir, self._ended)
+            self._ended.clear()
+            self._next_status = time.monotonic() + max(2.0, 20 * (time.monotonic() - now))
 
     def seconds(self, unit: str) -> float:
         """Time since a unit's first stage began."""

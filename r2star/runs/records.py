@@ -1,13 +1,12 @@
-"""What is known of each unit: markers of complete ones, records of failed ones, and status.tsv made from both.
+"""What is known of each unit: markers of complete ones and records of failed ones.
 
 May import files, settings and errors. A unit is complete when its marker stands and everything that the
-marker names still has the hash that it had. The marker is written last. status.tsv is derived, never appended to.
+marker names still has the hash that it had. The marker is written last.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,8 +15,6 @@ from typing import Any
 
 from r2star.errors import EnvironmentFault, R2starError
 from r2star.files import sha256_of, write_text_atomically
-
-STATUS_COLUMNS = ("unit", "state", "code", "file", "message", "fix", "warnings", "seconds")
 
 
 @dataclass(frozen=True)
@@ -36,6 +33,15 @@ class Marker:
     timing: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What results in one output folder must have alike."""
+
+    version: str
+    settings_sha256: str
+    settings: Mapping[str, Any]
+
+
 def units_folder(output_dir: Path) -> Path:
     """Where markers of complete units stand."""
     return output_dir / "logs" / "units"
@@ -46,8 +52,14 @@ def failures_folder(output_dir: Path) -> Path:
     return output_dir / "logs" / "failures"
 
 
+def kinds_folder(output_dir: Path) -> Path:
+    """Where each version and each set of settings that results were made with is recorded once."""
+    return output_dir / "logs" / "settings"
+
+
 def write_marker(output_dir: Path, marker: Marker) -> Path:
     """Declare a unit complete; its failure record, if there was one, goes."""
+    _record_kind(output_dir, _kind_of(marker))
     path = units_folder(output_dir) / f"{marker.unit}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(path, json.dumps(vars(marker), indent=1, sort_keys=True, default=list) + "\n")
@@ -116,54 +128,52 @@ def record_failure(
     write_text_atomically(path, json.dumps({**row, "unit": unit}, indent=1, sort_keys=True) + "\n")
 
 
+def read_failure(output_dir: Path, unit: str) -> dict[str, Any] | None:
+    """The record of a unit that is not complete; None where there is none that can be read."""
+    try:
+        return dict(json.loads((failures_folder(output_dir) / f"{unit}.json").read_text()))
+    except (OSError, ValueError):
+        return None
+
+
 def read_failures(output_dir: Path) -> list[dict[str, Any]]:
     """All records of units that are not complete."""
-    return [json.loads(path.read_text()) for path in sorted(failures_folder(output_dir).glob("*.json"))]
+    units = sorted(path.stem for path in failures_folder(output_dir).glob("*.json"))
+    return [record for unit in units if (record := read_failure(output_dir, unit)) is not None]
 
 
-def write_status(output_dir: Path) -> Path:
-    """Write status.tsv from markers and failure records: a row a unit, sorted."""
-    path = output_dir / "status.tsv"
-    lock = output_dir / "logs" / ".status.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as handle:
-        # several jobs share one output: who writes last must have scanned last. On a file system
-        # without locks the newest scan may lose a row until the next one.
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        rows = {row["unit"]: row for row in map(_row_of_failure, read_failures(output_dir))}
-        rows |= {row["unit"]: row for row in map(_row_of_marker, read_markers(output_dir))}
-        lines = ["\t".join(STATUS_COLUMNS)]
-        lines += [
-            "\t".join(_cell(rows[unit].get(name, "")) for name in STATUS_COLUMNS) for unit in sorted(rows)
-        ]
-        write_text_atomically(path, "\n".join(lines) + "\n")
-    return path
+def kinds_of_results(output_dir: Path) -> list[Kind]:
+    """The versions and settings whose results stand in a folder; usually one, told without reading every marker.
+
+    Every marker is preceded by a record of its kind, so a single record speaks for all markers. Where there are
+    several, or none, the markers are read, and records of kinds that no marker has any more go.
+    """
+    folder = kinds_folder(output_dir)
+    if next(units_folder(output_dir).glob("*.json"), None) is None:
+        return []
+    paths = sorted(folder.glob("*.json"))
+    if len(paths) == 1:
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return [Kind(**json.loads(paths[0].read_text()))]
+    kinds = {_kind_path(output_dir, kind): kind for kind in map(_kind_of, read_markers(output_dir))}
+    for path in paths:
+        if path not in kinds:
+            path.unlink(missing_ok=True)
+    for kind in kinds.values():
+        _record_kind(output_dir, kind)
+    return list(kinds.values())
 
 
-def _row_of_marker(marker: Marker) -> dict[str, str]:
-    codes = sorted({notice["code"] for notice in marker.notices})
-    return {
-        "unit": marker.unit,
-        "state": marker.state,
-        "warnings": ";".join(codes),
-        "seconds": f"{marker.timing.get('total_s', 0.0):.1f}",
-    }
+def _kind_of(marker: Marker) -> Kind:
+    return Kind(marker.version, marker.settings_sha256, marker.settings)
 
 
-def _row_of_failure(record: Mapping[str, Any]) -> dict[str, str]:
-    message = f"{record['found']}, {record['needed']}" if record["needed"] else record["found"]
-    return {
-        "unit": record["unit"],
-        "state": record["state"],
-        "code": f"R2S-{record['code']}",
-        "file": record["path"],
-        "message": message,
-        "fix": record["fix"],
-        "seconds": f"{record['seconds']:.1f}",
-    }
+def _kind_path(output_dir: Path, kind: Kind) -> Path:
+    return kinds_folder(output_dir) / f"{kind.version}-{kind.settings_sha256[:16]}.json"
 
 
-def _cell(value: str) -> str:
-    """A TSV cell: no tabs or line ends, and never empty."""
-    return " ".join(str(value).split()) or "n/a"
+def _record_kind(output_dir: Path, kind: Kind) -> None:
+    path = _kind_path(output_dir, kind)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(path, json.dumps(vars(kind), indent=1, sort_keys=True, default=dict) + "\n")

@@ -9,7 +9,7 @@ import pytest
 
 from r2star.errors import InputError, Notice
 from r2star.files import sha256_of
-from r2star.runs import records
+from r2star.runs import records, status
 
 
 def make_marker(root: Path, unit: str = "sub-01", **changes: object) -> records.Marker:
@@ -75,8 +75,8 @@ def test_status_has_a_row_a_unit_and_a_completed_unit_loses_its_failure(tmp_path
     )
     records.record_failure(tmp_path, "sub-01", error, seconds=2.0)
     records.record_failure(tmp_path, "sub-02", error, state="skipped")
-    lines = records.write_status(tmp_path).read_text().splitlines()
-    assert lines[0].split("\t") == list(records.STATUS_COLUMNS)
+    lines = status.write_status(tmp_path).read_text().splitlines()
+    assert lines[0].split("\t") == list(status.STATUS_COLUMNS)
     assert lines[1].split("\t") == [
         "sub-01",
         "failed_input",
@@ -89,7 +89,7 @@ def test_status_has_a_row_a_unit_and_a_completed_unit_loses_its_failure(tmp_path
     ]
     assert lines[2].split("\t")[:2] == ["sub-02", "skipped"]
     records.write_marker(tmp_path, make_marker(tmp_path))
-    lines = records.write_status(tmp_path).read_text().splitlines()
+    lines = status.write_status(tmp_path).read_text().splitlines()
     assert lines[1].split("\t") == ["sub-01", "ok_warn", "n/a", "n/a", "n/a", "n/a", "W101;W202", "1.2"]
     assert len(lines) == 3
     assert not list(records.failures_folder(tmp_path).glob("sub-01*"))
@@ -99,3 +99,44 @@ def test_the_same_marker_gives_the_same_bytes(tmp_path: Path) -> None:
     first = records.write_marker(tmp_path, make_marker(tmp_path)).read_bytes()
     assert records.write_marker(tmp_path, make_marker(tmp_path)).read_bytes() == first
     assert json.loads(first)["unit"] == "sub-01"
+
+
+def test_renewing_some_rows_leaves_the_others_and_reads_what_the_table_lacks(tmp_path: Path) -> None:
+    for unit in ("sub-01", "sub-02", "sub-03"):
+        records.write_marker(tmp_path, make_marker(tmp_path, unit))
+    status.write_status(tmp_path)
+    for unit in ("sub-01", "sub-02"):  # other results since; only one of them is told of
+        records.write_marker(tmp_path, make_marker(tmp_path, unit, timing={"total_s": 7.0}))
+    records.record_failure(tmp_path, "sub-00", InputError("E109", "cut off", unit="sub-00"))
+    status.write_status(tmp_path, {"sub-02"})
+    seconds = {unit: row["seconds"] for unit, row in status.read_status(tmp_path).items()}
+    assert seconds == {"sub-00": "0.0", "sub-01": "1.2", "sub-02": "7.0", "sub-03": "1.2"}
+
+
+def test_a_row_that_contradicts_the_records_is_read_again(tmp_path: Path) -> None:
+    records.record_failure(tmp_path, "sub-01", InputError("E109", "cut off", unit="sub-01"))
+    status.write_status(tmp_path)
+    records.write_marker(tmp_path, make_marker(tmp_path))
+    status.write_status(tmp_path, ())
+    assert status.read_status(tmp_path)["sub-01"]["state"] == "ok_warn"
+    records.begin_unit(tmp_path, "sub-01")
+    status.write_status(tmp_path, ())
+    assert status.read_status(tmp_path) == {}
+
+
+def test_one_record_tells_the_kind_of_all_results(tmp_path: Path) -> None:
+    for unit in ("sub-01", "sub-02"):
+        records.write_marker(tmp_path, make_marker(tmp_path, unit))
+    (kind,) = records.kinds_of_results(tmp_path)
+    assert (kind.version, kind.settings_sha256, kind.settings) == ("0", "k", {"fit_method": "arlo"})
+    other = {"settings_sha256": "l", "settings": {"fit_method": "rician"}}
+    records.write_marker(tmp_path, make_marker(tmp_path, "sub-02", **other))
+    assert {kind.settings_sha256 for kind in records.kinds_of_results(tmp_path)} == {"k", "l"}
+    records.write_marker(tmp_path, make_marker(tmp_path, "sub-01", **other))
+    assert [kind.settings_sha256 for kind in records.kinds_of_results(tmp_path)] == ["l"]
+    for path in records.kinds_folder(tmp_path).iterdir():
+        path.write_text("{")
+    assert [kind.settings_sha256 for kind in records.kinds_of_results(tmp_path)] == ["l"]
+    records.begin_unit(tmp_path, "sub-01")
+    records.begin_unit(tmp_path, "sub-02")
+    assert records.kinds_of_results(tmp_path) == []
