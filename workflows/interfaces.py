@@ -12,6 +12,7 @@ from r2star.steps.field import estimate_b0, predict_gradient_bias
 from r2star.steps.fit import fit_maps
 from r2star.steps.inputs import check_inputs, check_t1w
 from r2star.steps.publish import publish_unit
+from r2star.steps.refinement import refine_by_iron
 from r2star.steps.resampling import resample_brain_mask, resample_labels, resample_map
 from r2star.steps.tables import write_region_table
 from r2star.workflows.step import Step
@@ -43,6 +44,10 @@ class RegisterMegreToTemplate(Step, function=register_megre_to_template):
 
 class RegisterMegreToT1w(Step, function=register_megre_to_t1w):
     """MEGRE ↔ T1w."""
+
+
+class RefineByIron(Step, function=refine_by_iron):
+    """T1w ↔ template, with what R2* shows of one unit."""
 
 
 class ResampleBrainMask(Step, function=resample_brain_mask):

@@ -48,7 +48,7 @@ def init_unit_wf(
     if atlas is not None:
         # a corrected fit waits for the brain mask, so it can't drive the registration that gives the mask
         corrected = is_corrected(unit, settings)
-        kind = {"has_t1w": unit.t1w is not None, "by_iron": unit.t1w is None and not corrected}
+        kind = {"has_t1w": unit.t1w is not None, "by_iron": not corrected}
         align = init_alignment_wf(settings, atlas, atlas_name, stages, n_threads, **kind)
         regions = init_regions_wf(unit, settings, atlas, stages, with_field=has_field(unit, settings))
         _connect_alignment(graph, (source, check, fit), align, parts, **kind)
@@ -77,7 +77,6 @@ def _connect_alignment(
         graph.connect([(fit, align, [("r2star_map", "inputnode.r2star_map")])])
     if has_t1w:
         graph.connect([(source, align, [(name, f"inputnode.{name}") for name in ANATOMY[:4]])])
-        parts["files"] += [(source, "t1w_to_template"), (source, "template_to_t1w")]
         parts["hashes"].append((source, "t1w_hashes"))
         parts["records"].append((source, "anatomy_record"))
         parts["notices"].append((source, "anatomy_notices"))

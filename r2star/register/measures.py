@@ -36,6 +36,8 @@ class Thresholds:
     volume_ratio_max: tuple[float, float] = (2.0, 3.0)
     asymmetry_max: tuple[float, float] = (0.35, 0.7)
     peak_contrast: tuple[float, float] = (0.1, 0.03)
+    mirror_contrast: tuple[float, float] = (0.15, 0.05)
+    warp_gain: tuple[float, float] = (0.15, 0.3)
 
 
 T1W_TO_TEMPLATE = Thresholds()

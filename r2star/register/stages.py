@@ -44,6 +44,8 @@ OTHER_BRAIN_LEVELS = tuple(
 OTHER_FOCUS_LEVELS = tuple(
     replace(level, update_sigma=3.0, total_sigma=1.2, radius=3, floor=0.03) for level in FOCUS_LEVELS
 )
+#: Where the box is nearly right already: image and iron together.
+REFINE_LEVELS = (Level(2, 20), Level(1, 15))
 SLOPPY_LEVELS = (Level(2, 20), Level(1, 10))
 
 
@@ -82,11 +84,11 @@ def register_linear(
     Of the moving image, only what ``moving_mask`` holds counts.
     """
     start, notices = find_start(fixed, moving, what)
-    found = _linear_pass(
+    found = linear_pass(
         fixed, moving, start, kinds, 4.0, [(2, 1, 100), (1, 0, 30)], (None, moving_mask), work_dir, seed
     )
     if refine_mm is not None:
-        found = _linear_pass(
+        found = linear_pass(
             fixed,
             moving,
             found,
@@ -100,7 +102,7 @@ def register_linear(
     return Warp([found], [Affine(np.asarray(np.linalg.inv(found.matrix)))], notices)
 
 
-def _linear_pass(
+def linear_pass(
     fixed: Image,
     moving: Image,
     start: Affine,
@@ -266,6 +268,29 @@ def register_focused(
     weight = None if sound is None else pull(sound, forward, box)
     there, back = deform(pairs, focus_levels, weight=weight, n_threads=n_threads)
     return Warp([there, *forward], [*backward, back], linear.notices)
+
+
+def refine_focused(
+    start: Warp, focus: Image, image: Pair, iron: Pair, iron_chain: Sequence[Link], *, lesions: Image | None = None,
+    n_threads: int = 1, focus_margin_mm: float = 14.0,
+) -> Warp:  # fmt: skip
+    """A registration with one more warp in the box around ``focus``, driven by the image and by iron together.
+
+    ``iron_chain`` leads on from the moving image's world to that of the R2* map; ``lesions`` lie in the former.
+    """
+    sound = None
+    moving = image.moving
+    if lesions is not None:
+        moving, sound = _leave_out(lesions, moving)
+    chain = start.fixed_to_moving
+    box = box_grid(image.fixed.grid, np.asarray(focus.data) > 0, focus_margin_mm)
+    pairs = [
+        Pair(pull(image.fixed, [], box), pull(moving, chain, box), image.weight),
+        Pair(pull(iron.fixed, [], box), pull(iron.moving, [*chain, *iron_chain], box), iron.weight),
+    ]
+    weight = None if sound is None else pull(sound, chain, box)
+    there, back = deform(pairs, REFINE_LEVELS, weight=weight, n_threads=n_threads)
+    return Warp([there, *chain], [*start.moving_to_fixed, back])
 
 
 def register_rigid(

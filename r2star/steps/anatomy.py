@@ -16,13 +16,11 @@ from r2star.atlas import load_atlas
 from r2star.errors import InputError, Notice, ProcessingError
 from r2star.images import Image, read_grid, read_image, to_canonical, write_image
 from r2star.register import engine, measures, resample, stages
-from r2star.register.iron import paint_r2star
+from r2star.register.same_head import same_head_measures
 from r2star.register.transforms import write_composite
 from r2star.steps.canonical import Target, read_canonical, read_target
+from r2star.steps.refinement import iron_pair
 from r2star.steps.verdict import judge, template_measures
-
-#: R2* beyond this counts as this when it drives a registration: veins and calcifications, not nuclei.
-HIGHEST_R2STAR_PER_S = 80.0
 
 
 class MegreReference(NamedTuple):
@@ -119,7 +117,11 @@ def register_megre_to_t1w(
     )
     forward = write_composite(out_dir / "from-MEGRE_to-T1w_mode-image_xfm.h5", found.fixed_to_moving)
     backward = write_composite(out_dir / "from-T1w_to-MEGRE_mode-image_xfm.h5", found.moving_to_fixed)
-    values = measures.rigid_measures(fixed, moving, mask, found.fixed_to_moving)
+    chain = found.fixed_to_moving
+    values = measures.rigid_measures(fixed, moving, mask, chain) | same_head_measures(
+        fixed, moving, mask, chain, work_dir=out_dir, seed=random_seed, n_threads=n_threads,
+        step_mm=3.0 if sloppy else 2.0,
+    )  # fmt: skip
     told, doubts = judge(out_dir, "MEGRE_to_T1w", values, measures.T1W_TO_TEMPLATE)
     return RigidRegistration(forward, backward, told, _kept(threads, (*found.notices, *doubts)))
 
@@ -148,7 +150,7 @@ def _to_template(
     found = stages.register_focused(
         target.t1w, target.brain_mask, Image(target.in_regions, target.labels.grid), moving,
         work_dir=run.out_dir, seed=run.seed, n_threads=run.n_threads, sloppy=run.sloppy,
-        same_contrast=kind == "T1w", iron=None if r2star_map is None else _iron_pair(r2star_map, target),
+        same_contrast=kind == "T1w", iron=None if r2star_map is None else iron_pair(r2star_map, target),
         lesions=None if lesion_mask is None else read_canonical(lesion_mask), what=f"{kind} to {space}",
     )  # fmt: skip
     forward = write_composite(
@@ -173,17 +175,6 @@ def _brain(target: Target, backward: Path, path: Path, run: _Run) -> Path:
             "E407", "the registered brain mask is empty", "a brain inside the image", path=path
         )
     return write_image(run.out_dir / f"space-{run.kind}_brain_mask.nii.gz", brain, grid, dtype=np.uint8)
-
-
-def _iron_pair(r2star_map: Path, target: Target) -> stages.Pair:
-    """The R2* map, with what can be no tissue set to the nearest that can, against the painted template."""
-    brain = np.asarray(target.brain_mask.data) > 0.5
-    painted = paint_r2star(target.labels.data, target.indices, np.asarray(target.t1w.data, np.float32), brain)
-    found = read_canonical(r2star_map)
-    values = np.clip(
-        np.nan_to_num(np.asarray(found.data, np.float32), posinf=0, neginf=0), 0, HIGHEST_R2STAR_PER_S
-    )
-    return stages.Pair(Image(painted, target.t1w.grid), Image(values, found.grid), 1.0)
 
 
 def _kept(threads: Notice | None, others: tuple[Notice, ...]) -> tuple[Notice, ...]:
