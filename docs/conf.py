@@ -20,6 +20,7 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "docstrings",
     "mathml",  # formulas as MathML: no script, no font, no network
     "generated",  # pages made from the code
 ]
@@ -27,7 +28,8 @@ exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", ".*")]  # types of other packages; links that people wrote are checked
 default_role = "code"
-suppress_warnings = ["mystnb.unknown_mime_type"]
+smartquotes = False  # "--option" stays as it is typed
+suppress_warnings = ["mystnb.unknown_mime_type", "myst-nb.lexer"]
 
 # Markdown
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "fieldlist"]
@@ -40,12 +42,14 @@ nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_merge_streams = True
+nb_execution_show_tb = True
 
 # API
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
+autodoc_type_aliases = {name: name for name in ("Array", "ArrayLike", "FloatMap", "Floats", "NDArray")}
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 

@@ -1,4 +1,4 @@
-"""Renew the hash-locked requirements: runtime, build, development and documentation. No index address is written into the files."""
+"""Renew the hash-locked requirements: runtime, build, development, docs. No index address is written into the files."""
 
 import subprocess
 import sys

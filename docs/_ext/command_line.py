@@ -37,7 +37,7 @@ def _describe(parser: argparse.ArgumentParser) -> str:
         ]
         if actions:
             rows = [(_names(action), _help(parser, action)) for action in actions]
-            parts += [f"**{(group.title or '').capitalize()}**", table(("", ""), rows)]
+            parts += [f"**{cell(_capital(group.title or ''))}**", table(("option", ""), rows)]
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             parts += [
@@ -58,14 +58,19 @@ def _usage(parser: argparse.ArgumentParser) -> str:
 
 def _names(action: argparse.Action) -> str:
     formatter = argparse.HelpFormatter(prog="", width=1000)
-    return ", ".join(f"`{name}`" for name in formatter._format_action_invocation(action).split(", "))
+    told = formatter._format_action_invocation(action).replace("|", "\\|")
+    return ", ".join(f"`{name}`" for name in told.split(", "))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     values = {**vars(action), "prog": parser.prog}
     text = (action.help or "") % values
     choices = action.choices if action.choices and not isinstance(action.choices, range) else ()
-    missing = [str(choice) for choice in choices if str(choice) not in text]
-    if missing:
+    shown = text + _names(action)
+    if any(str(choice) not in shown for choice in choices):
         text += f"; one of {', '.join(map(str, choices))}"
     return cell(text)

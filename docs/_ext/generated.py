@@ -7,13 +7,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import command_line
-from sphinx.application import Sphinx
+import error_codes
+import result_tables
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 #: name in a marker → function of its argument
 PAGES: dict[str, Callable[[str], str]] = {
     "command": command_line.command,
+    "codes": error_codes.codes,
+    "exit-codes": error_codes.exit_codes,
+    "region-columns": result_tables.region_columns,
+    "model-columns": result_tables.model_columns,
+    "derivatives": result_tables.derivatives,
+    "fit-status": result_tables.fit_status,
+    "estimators": result_tables.estimators,
+    "model-schema": result_tables.model_schema,
+    "calibrations": result_tables.calibrations,
 }
 
 _MARKER = re.compile(r"^% generated: (?P<name>[a-z-]+)(?: (?P<argument>\S+))?$", re.MULTILINE)

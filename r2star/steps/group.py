@@ -45,7 +45,7 @@ SEED = 20140
 IRON_INPUTS = ("r2star_median_per_s", "r2star_stderr_per_s", "volume_mm3")
 
 #: Warnings that never touch a number, even with ``strict``.
-_HARMLESS = frozenset({"W703", "W707", "W708", "W710", "W711", "W712"})
+_HARMLESS = frozenset({"W703", "W707", "W708", "W710", "W711"})
 
 
 class GroupOutputs(NamedTuple):
