@@ -20,7 +20,7 @@ def main(study: Path, out: Path) -> None:
     """Draw one slice of the images, the maps and the regions."""
     anat = f"{out}/sub-01/anat/sub-01"
     names = (
-        f"{study}/sub-01/anat/sub-01_echo-1_part-mag_MEGRE.nii.gz",
+        f"{study}/sub-01/anat/sub-01_echo-1_MEGRE.nii.gz",
         f"{anat}_R2starmap.nii.gz",
         f"{anat}_desc-stderr_R2starmap.nii.gz",
         f"{anat}_atlas-CIT168_dseg.nii.gz",
