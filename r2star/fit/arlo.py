@@ -36,7 +36,7 @@ def fit_blocks(blocks: Blocks, design: Design) -> None:
     if design.x.size == 2:
         loglinear.fit_blocks(blocks, design)
         return
-    _fit(blocks.signal, blocks.dephasing, design.x, design.x_first, blocks.result)
+    _fit(blocks.signal, blocks.dephasing, design.x, design.powers, design.x_first, blocks.result)
 
 
 @kernel
@@ -44,6 +44,7 @@ def _fit(
     signal: NDArray[np.float64],
     dephasing: NDArray[np.float64],
     x: NDArray[np.float64],
+    powers: NDArray[np.float64],
     x_first: float,
     result: NDArray[np.float64],
 ) -> None:
@@ -54,7 +55,7 @@ def _fit(
         y = signal[block]
         _autoregress(y, x[1] - x[0], result[block, RATE], gradients)
         fill_decays(result[block, RATE], x, dephasing[block], decays)
-        project_amplitude(y, decays, result[block, AMPLITUDE])
+        project_amplitude(y, decays, powers, result[block, AMPLITUDE])
         _propagate(y, decays, gradients, x, x_first, result[block])
 
 

@@ -11,12 +11,13 @@ Inside, a signal is divided by its largest echo, and time is counted from the fi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-LANES = 512
+LANES = 256  # rows of some echoes stay in a core's first cache
 
 #: Rows of ``Blocks.result``: estimates, then the variances that noise of σ = 1 would give them.
 RATE, AMPLITUDE, SQUARED_ERROR, RATE_VARIANCE, AMPLITUDE_VARIANCE, FREEDOM = range(6)
@@ -27,28 +28,35 @@ LARGEST_FALL = 12.0
 LARGEST_RISE = 5.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Design:
-    """Echo times (sorted) in the unit of the kernels."""
+    """Echo times (sorted) in the unit of the kernels; one object for a whole job, which tables are kept by."""
 
     echo_times_s: NDArray[np.float64]
 
-    @property
+    @cached_property
     def span_s(self) -> float:
         """T, from the first echo to the last, s."""
         return float(self.echo_times_s[-1] - self.echo_times_s[0])
 
-    @property
+    @cached_property
     def x(self) -> NDArray[np.float64]:
         """(E,) times from the first echo in units of T, 0 to 1."""
         return np.asarray((self.echo_times_s - self.echo_times_s[0]) / self.span_s)
 
-    @property
+    @cached_property
+    def powers(self) -> NDArray[np.float64]:
+        """(4, E') powers xᵏ, k = 0 to 3, with zeros after the last echo to a multiple of four: see `four_rows`."""
+        powers = np.zeros((4, -(-self.x.size // 4) * 4))
+        powers[:, : self.x.size] = self.x ** np.arange(4)[:, None]
+        return powers
+
+    @cached_property
     def x_first(self) -> float:
         """Time of the first echo in units of T: S0 lies that far before it."""
         return float(self.echo_times_s[0]) / self.span_s
 
-    @property
+    @cached_property
     def rate_range(self) -> tuple[float, float]:
         """Smallest and largest dimensionless rate that a fit may return."""
         first_step = self.x[self.x > 0][0]

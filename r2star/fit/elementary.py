@@ -26,9 +26,9 @@ SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
 @intrinsic
 def fused(_typing: Any, x: Any, y: Any, z: Any) -> Any:
     """x·y + z, rounded once: one instruction in place of two, and by IEEE 754 the same bits on every machine."""
-    if (x, y, z) != (types.float64,) * 3:
+    if x not in (types.float32, types.float64) or not x == y == z:
         return None
-    return types.float64(x, y, z), lambda _context, builder, _, values: builder.fma(*values)
+    return x(x, y, z), lambda _context, builder, _, values: builder.fma(*values)
 
 
 @intrinsic

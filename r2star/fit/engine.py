@@ -16,7 +16,7 @@ from r2star.fit.blocks import Blocks, Design, Rules
 from r2star.fit.methods import Estimator, Method
 from r2star.fit.status import Status
 
-CHUNK = 8192
+CHUNK = 16384
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,10 @@ def _fit_voxels(job: Job, voxels: NDArray[np.int64], blocks: Blocks, estimate: E
     from r2star.fit.packing import judge_dephasing, judge_signal, pack_signal, write_maps
 
     pack_signal(job.signal, job.order, voxels, blocks.signal)
-    pack_signal(job.sigma[:, None], np.zeros(1, np.int64), voxels, blocks.sigma[:, None])
+    if any(job.sigma.strides):
+        pack_signal(job.sigma[:, None], np.zeros(1, np.int64), voxels, blocks.sigma[:, None])
+    else:  # one σ for all voxels
+        blocks.sigma[:] = job.sigma[0]
     judge_signal(
         blocks.signal, blocks.sigma, job.rules, blocks.largest, blocks.variation, blocks.run, blocks.status
     )  # fmt: skip

@@ -22,7 +22,7 @@ from r2star.fit.blocks import (
 )  # fmt: skip
 from r2star.fit.compiling import kernel
 from r2star.fit.elementary import fast_exp, fast_log
-from r2star.fit.shared import Rows, fill_decays
+from r2star.fit.shared import Rows, fill_decays, four_rows, four_terms
 
 FAINTEST = 1e-130  # of a fitted echo: the inverse of its square is still a number
 
@@ -32,22 +32,29 @@ def fit_blocks(blocks: Blocks, design: Design) -> None:
     x = design.x
     slope_weights = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
     level_weights = 1 / x.size - slope_weights * x.mean()
-    _fit(blocks.signal, x, design.x_first, slope_weights, level_weights, blocks.result)
+    products = np.zeros((3, design.powers.shape[1]))
+    products[:, : x.size] = level_weights**2, level_weights * slope_weights, slope_weights**2
+    _fit(
+        blocks.signal, x, design.powers, design.x_first, slope_weights, level_weights, products, blocks.result
+    )
 
 
 @kernel
 def _fit(
     signal: NDArray[np.float64],
     x: NDArray[np.float64],
+    powers: NDArray[np.float64],
     x_first: float,
     slope_weights: NDArray[np.float64],
     level_weights: NDArray[np.float64],
+    products: NDArray[np.float64],
     result: NDArray[np.float64],
 ) -> None:
     n_blocks, n_echoes, _ = signal.shape
     level = np.empty(LANES)
     at_first = np.empty(LANES)
     fitted = np.empty((n_echoes, LANES))
+    inverses = np.empty((n_echoes, LANES))
     no_dephasing = np.empty((0, LANES))
     for block in range(n_blocks):
         rate, amplitude = result[block, RATE], result[block, AMPLITUDE]
@@ -64,7 +71,8 @@ def _fit(
         for lane in range(LANES):
             amplitude[lane] = fast_exp(min(max(level[lane] + rate[lane] * x_first, -700.0), 700.0))
         fill_decays(rate, x, no_dephasing, fitted)
-        _propagate(signal[block], at_first, fitted, x, slope_weights, level_weights, x_first, result[block])
+        fill_decays(-rate, x, no_dephasing, inverses)
+        _propagate(signal[block], at_first, fitted, inverses, powers, products, x_first, result[block])
 
 
 @kernel
@@ -72,9 +80,9 @@ def _propagate(
     signal: Rows,
     at_first: Rows,
     fitted: Rows,
-    x: NDArray[np.float64],
-    slope_weights: NDArray[np.float64],
-    level_weights: NDArray[np.float64],
+    inverses: Rows,
+    powers: Rows,
+    products: Rows,
     x_first: float,
     result: Rows,
 ) -> None:
@@ -82,32 +90,37 @@ def _propagate(
 
     The estimate isn't least squares on the magnitudes, so the expected squared error is not (E − 2)·σ² but
     (E − 4 + tr JᵀJ·C)·σ², with J the Jacobian of the magnitudes and C the covariance of the estimates.
-    ``at_first`` is the fitted first echo, ``fitted`` comes as decays from 1.
+    ``at_first`` is the fitted first echo, ``fitted`` comes as decays from 1 and ``inverses`` as one over them.
     """
     squared_error = result[SQUARED_ERROR]
     moments = np.zeros((3, LANES))  # Σ S²·(1, x, x²)
     covariances = np.zeros((3, LANES))  # Σ (u², u·w, w²)/S²
     squared_error[:] = 0.0
-    for echo in range(x.size):
-        row, s, x_echo = signal[echo], fitted[echo], x[echo]
+    per_first = 1.0 / at_first
+    for echo in range(signal.shape[0]):
+        row, s, inverse = signal[echo], fitted[echo], inverses[echo]
         for lane in range(LANES):
             value = max(at_first[lane] * s[lane], FAINTEST)
             residual = row[lane] - value
             squared_error[lane] += residual * residual
             s[lane] = value * value
-        m0, m1, m2 = moments[0], moments[1], moments[2]
         for lane in range(LANES):
-            m0[lane] += s[lane]
-            m1[lane] += s[lane] * x_echo
-            m2[lane] += s[lane] * x_echo * x_echo
-        u, w = level_weights[echo], slope_weights[echo]
-        c0, c1, c2 = covariances[0], covariances[1], covariances[2]
+            one_over = min(inverse[lane] * per_first[lane], 1.0 / FAINTEST)
+            inverse[lane] = one_over * one_over
+    for echo in range(0, signal.shape[0], 4):
+        s_0, s_1, s_2, s_3 = four_rows(fitted, echo)
         for lane in range(LANES):
-            inverse = 1.0 / s[lane]
-            c0[lane] += inverse * (u * u)
-            c1[lane] += inverse * (u * w)
-            c2[lane] += inverse * (w * w)
-    _finish(moments, covariances, x.size, x_first, result)
+            a, b, c, d = s_0[lane], s_1[lane], s_2[lane], s_3[lane]
+            moments[0, lane] += four_terms(a, b, c, d, powers, 0, echo)
+            moments[1, lane] += four_terms(a, b, c, d, powers, 1, echo)
+            moments[2, lane] += four_terms(a, b, c, d, powers, 2, echo)
+        s_0, s_1, s_2, s_3 = four_rows(inverses, echo)
+        for lane in range(LANES):
+            a, b, c, d = s_0[lane], s_1[lane], s_2[lane], s_3[lane]
+            covariances[0, lane] += four_terms(a, b, c, d, products, 0, echo)
+            covariances[1, lane] += four_terms(a, b, c, d, products, 1, echo)
+            covariances[2, lane] += four_terms(a, b, c, d, products, 2, echo)
+    _finish(moments, covariances, signal.shape[0], x_first, result)
 
 
 @kernel

@@ -10,21 +10,25 @@ Halley's iteration, and by bisection in the few voxels where that has not settle
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from r2star.fit.blocks import AMPLITUDE, LANES, RATE, Blocks, Design
 from r2star.fit.compiling import kernel
-from r2star.fit.elementary import fast_exp
-from r2star.fit.shared import Rows, describe_fit, fill_decays, project_amplitude
+from r2star.fit.elementary import fast_exp, fused
+from r2star.fit.shared import Rows, describe_fit, fill_decays, four_rows, four_terms, project_amplitude
 from r2star.fit.status import Status
 
-RATE_SPACING = 0.32  # in asinh ρ
+SingleRows = NDArray[np.float32]
+
+RATE_SPACING = 0.64  # in asinh ρ
 N_STEPS = 2
 TOLERANCE = (
     1e-4  # of the last step; the iteration is of third order, so what remains is of the order of its cube
 )
+SMALLEST = 1e-30  # of the bank's entries: products with it are still normal numbers of single precision
 OK = int(Status.OK)
 AT_BOUND = int(Status.AT_BOUND)
 NOT_CONVERGED = int(Status.NOT_CONVERGED)
@@ -32,18 +36,13 @@ NOT_CONVERGED = int(Status.NOT_CONVERGED)
 
 def fit_blocks(blocks: Blocks, design: Design) -> None:
     """Fit every lane of every block; the best rate at either end of the bank is AT_BOUND."""
-    scaled_rates = asinh_rates(design)
-    rates = np.sinh(scaled_rates)
-    decays = np.exp(-rates[:, None] * design.x)
-    decays /= np.linalg.norm(decays, axis=1, keepdims=True)
     _fit(
         blocks.signal,
         blocks.dephasing,
         design.x,
+        design.powers,
         design.x_first,
-        scaled_rates,
-        rates,
-        decays,
+        *make_bank(design),
         blocks.result,
         blocks.status,
     )
@@ -52,7 +51,23 @@ def fit_blocks(blocks: Blocks, design: Design) -> None:
 def asinh_rates(design: Design) -> NDArray[np.float64]:
     """Values of asinh ρ for a bank that covers the design's range: even near zero, geometric far from it."""
     low, high = np.arcsinh(design.rate_range)
-    return np.linspace(low, high, 1 + math.ceil((high - low) / RATE_SPACING))
+    return np.linspace(low, high, 2 * math.ceil(0.5 + (high - low) / RATE_SPACING / 2))
+
+
+@lru_cache(maxsize=32)
+def make_bank(design: Design) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
+    """Values of asinh ρ and ρ (K,), K even, and their decays (K, E') with Σ e² = 1 in single precision.
+
+    That is enough to find the best of them. Zeros fill up the echoes to a multiple of four, and stand for what
+    single precision holds with few digits only.
+    """
+    scaled_rates = asinh_rates(design)
+    rates = np.sinh(scaled_rates)
+    decays = np.exp(-rates[:, None] * design.x)
+    decays /= np.linalg.norm(decays, axis=1, keepdims=True)
+    bank = np.zeros((rates.size, design.powers.shape[1]), np.float32)
+    bank[:, : design.x.size] = np.where(decays > SMALLEST, decays, 0.0)
+    return scaled_rates, rates, bank
 
 
 @kernel
@@ -60,16 +75,17 @@ def _fit(
     signal: NDArray[np.float64],
     dephasing: NDArray[np.float64],
     x: NDArray[np.float64],
+    powers: NDArray[np.float64],
     x_first: float,
     scaled_rates: NDArray[np.float64],
     rates: NDArray[np.float64],
-    bank: NDArray[np.float64],
+    bank: NDArray[np.float32],
     result: NDArray[np.float64],
     status: NDArray[np.uint8],
 ) -> None:
     n_blocks, n_echoes, _ = signal.shape
-    explained = np.empty((scaled_rates.size, LANES))
-    node = np.empty(LANES, np.int64)
+    explained = np.empty((scaled_rates.size, LANES), np.float32)
+    node = np.empty(LANES, np.int32)
     step = np.empty(LANES)
     decays = np.empty((n_echoes, LANES))
     for block in range(n_blocks):
@@ -78,102 +94,130 @@ def _fit(
         _find_vertex(explained, scaled_rates, node, rate)
         for _ in range(N_STEPS):
             fill_decays(rate, x, f, decays)
-            _improve(y, decays, x, rate, step)
+            _improve(y, decays, powers, rate, step)
         _settle(y, f, x, rates, node, step, rate, status[block])
         fill_decays(rate, x, f, decays)
-        project_amplitude(y, decays, result[block, AMPLITUDE])
-        describe_fit(y, decays, x, x_first, result[block])
+        project_amplitude(y, decays, powers, result[block, AMPLITUDE])
+        describe_fit(y, decays, powers, x_first, result[block])
 
 
 @kernel
-def _project_on_bank(y: Rows, f: Rows, bank: Rows, explained: Rows) -> None:
+def _project_on_bank(y: Rows, f: Rows, bank: SingleRows, explained: SingleRows) -> None:
     """Σ y·e / √Σ e² for every decay of the bank, whose rows come with Σ e² = 1."""
-    norm = np.empty(LANES)
-    for k in range(bank.shape[0]):
-        total = explained[k]
-        if f.shape[0] == 0:
-            _project(y, bank[k], total)
-        else:
-            total[:] = 0.0
-            norm[:] = 0.0
-            for echo in range(y.shape[0]):
-                row, factor, e = y[echo], f[echo], bank[k, echo]
-                for lane in range(LANES):
-                    model = factor[lane] * e
-                    total[lane] += row[lane] * model
-                    norm[lane] += model * model
+    single = np.zeros((bank.shape[1], LANES), np.float32)
+    for echo in range(y.shape[0]):
+        row, to = y[echo], single[echo]
+        for lane in range(LANES):
+            to[lane] = row[lane]
+        if f.shape[0] > 0:
+            factor = f[echo]
             for lane in range(LANES):
-                total[lane] /= math.sqrt(norm[lane])
+                to[lane] = row[lane] * factor[lane]
+    _project(single, bank, explained)
+    if f.shape[0] == 0:
+        return
+    for echo in range(y.shape[0]):
+        factor, to = f[echo], single[echo]
+        for lane in range(LANES):
+            to[lane] = factor[lane] * factor[lane]
+    norms = np.empty_like(explained)
+    _project(single, bank * bank, norms)
+    for k in range(explained.shape[0]):
+        total, norm = explained[k], norms[k]
+        for lane in range(LANES):
+            total[lane] /= math.sqrt(norm[lane])
 
 
 @kernel
-def _project(y: Rows, decay: NDArray[np.float64], total: Rows) -> None:
-    """Σ y·e, four echoes at a time: fetching and storing the sums would cost more than the sums."""
-    in_fours = y.shape[0] - y.shape[0] % 4
-    total[:] = 0.0
-    for echo in range(0, in_fours, 4):
-        y_0, y_1, y_2, y_3 = y[echo], y[echo + 1], y[echo + 2], y[echo + 3]
-        e_0, e_1, e_2, e_3 = decay[echo], decay[echo + 1], decay[echo + 2], decay[echo + 3]
-        for lane in range(LANES):
-            total[lane] += (y_0[lane] * e_0 + y_1[lane] * e_1) + (y_2[lane] * e_2 + y_3[lane] * e_3)
-    for echo in range(in_fours, y.shape[0]):
-        row, e = y[echo], decay[echo]
-        for lane in range(LANES):
-            total[lane] += row[lane] * e
+def _project(y: SingleRows, bank: SingleRows, total: SingleRows) -> None:
+    """Σ y·e for every e of the bank, two of them and four echoes at a time, to fetch and store less."""
+    total[:] = np.float32(0.0)
+    for k in range(0, bank.shape[0], 2):
+        one, other = total[k], total[k + 1]
+        for echo in range(0, y.shape[0], 4):
+            y_0, y_1, y_2, y_3 = y[echo], y[echo + 1], y[echo + 2], y[echo + 3]
+            e_0, e_1, e_2, e_3 = bank[k, echo], bank[k, echo + 1], bank[k, echo + 2], bank[k, echo + 3]
+            f_0, f_1, f_2, f_3 = (
+                bank[k + 1, echo], bank[k + 1, echo + 1], bank[k + 1, echo + 2], bank[k + 1, echo + 3]
+            )  # fmt: skip
+            for lane in range(LANES):
+                a, b, c, d = y_0[lane], y_1[lane], y_2[lane], y_3[lane]
+                one[lane] = fused(a, e_0, fused(b, e_1, fused(c, e_2, fused(d, e_3, one[lane]))))
+                other[lane] = fused(a, f_0, fused(b, f_1, fused(c, f_2, fused(d, f_3, other[lane]))))
 
 
 @kernel
-def _find_vertex(explained: Rows, scaled_rates: Rows, node: NDArray[np.int64], rate: Rows) -> None:
+def _find_vertex(
+    explained: SingleRows, scaled_rates: NDArray[np.float64], node: NDArray[np.int32], rate: Rows
+) -> None:
     """The bank's best node, and the rate at the vertex of the parabola through it and its neighbours."""
     last = scaled_rates.size - 1
-    best = explained[0].copy()
+    best = np.zeros(LANES, np.float32)
     node[:] = 0
-    for k in range(1, last + 1):
-        candidate = explained[k]
+    for k in range(0, last, 2):
+        one, other = explained[k], explained[k + 1]
         for lane in range(LANES):
-            better = candidate[lane] > best[lane]
-            best[lane] = candidate[lane] if better else best[lane]
-            node[lane] = k if better else node[lane]
+            a, b = one[lane], other[lane]
+            candidate, at = (b, np.int32(k + 1)) if b > a else (a, np.int32(k))
+            better = candidate > best[lane]
+            best[lane] = candidate if better else best[lane]
+            node[lane] = at if better else node[lane]
     left, right = np.empty(LANES), np.empty(LANES)
     for lane in range(LANES):
         k = min(max(node[lane], 1), last - 1)
-        left[lane], right[lane], rate[lane] = explained[k - 1, lane], explained[k + 1, lane], scaled_rates[k]
-    spacing = scaled_rates[1] - scaled_rates[0]
+        left[lane], right[lane] = explained[k - 1, lane], explained[k + 1, lane]
+    lowest, spacing = scaled_rates[0], scaled_rates[1] - scaled_rates[0]
     for lane in range(LANES):
         bend = max(2.0 * best[lane] - left[lane] - right[lane], 1e-300)
         shift = min(max(0.5 * (right[lane] - left[lane]) / bend, -1.0), 1.0)
-        scaled = rate[lane] + spacing * shift
-        rate[lane] = 0.5 * (fast_exp(scaled) - fast_exp(-scaled))
+        growth = fast_exp(lowest + spacing * (node[lane] + shift))
+        rate[lane] = 0.5 * (growth - 1.0 / growth)
 
 
 @kernel
-def _improve(y: Rows, decays: Rows, x: Rows, rate: Rows, step: Rows) -> None:
+def _improve(y: Rows, decays: Rows, powers: Rows, rate: Rows, step: Rows) -> None:
     """One step of Halley's iteration on g(ρ) = mean of x under y·e − mean of x under e².
 
     Under weights that are exponential in ρ the derivative of a mean is a variance, and that of a variance a
     third central moment, each with the sign and the factor of the exponent.
     """
-    data = np.zeros((4, LANES))  # Σ y·e·xᵏ
-    model = np.zeros((4, LANES))  # Σ e²·xᵏ
-    for echo in range(y.shape[0]):
-        row, e = y[echo], decays[echo]
-        weight = 1.0
-        for k in range(4):
-            data_k, model_k = data[k], model[k]
-            for lane in range(LANES):
-                data_k[lane] += weight * e[lane] * row[lane]
-                model_k[lane] += weight * e[lane] * e[lane]
-            weight *= x[echo]
+    sums = np.zeros((8, LANES))  # Σ y·e·xᵏ, then Σ e²·xᵏ
+    for echo in range(0, y.shape[0], 4):
+        y_0, y_1, y_2, y_3 = four_rows(y, echo)
+        e_0, e_1, e_2, e_3 = four_rows(decays, echo)
+        for lane in range(LANES):
+            a, b, c, d = (
+                y_0[lane] * e_0[lane],
+                y_1[lane] * e_1[lane],
+                y_2[lane] * e_2[lane],
+                y_3[lane] * e_3[lane],
+            )
+            sums[0, lane] += four_terms(a, b, c, d, powers, 0, echo)
+            sums[1, lane] += four_terms(a, b, c, d, powers, 1, echo)
+            sums[2, lane] += four_terms(a, b, c, d, powers, 2, echo)
+            sums[3, lane] += four_terms(a, b, c, d, powers, 3, echo)
+        for lane in range(LANES):
+            a, b, c, d = (
+                e_0[lane] * e_0[lane],
+                e_1[lane] * e_1[lane],
+                e_2[lane] * e_2[lane],
+                e_3[lane] * e_3[lane],
+            )
+            sums[4, lane] += four_terms(a, b, c, d, powers, 0, echo)
+            sums[5, lane] += four_terms(a, b, c, d, powers, 1, echo)
+            sums[6, lane] += four_terms(a, b, c, d, powers, 2, echo)
+            sums[7, lane] += four_terms(a, b, c, d, powers, 3, echo)
     for lane in range(LANES):
+        per_data, per_model = 1.0 / sums[0, lane], 1.0 / sums[4, lane]
         mean_d, square_d, cube_d = (
-            data[1, lane] / data[0, lane],
-            data[2, lane] / data[0, lane],
-            data[3, lane] / data[0, lane],
+            sums[1, lane] * per_data,
+            sums[2, lane] * per_data,
+            sums[3, lane] * per_data,
         )
         mean_m, square_m, cube_m = (
-            model[1, lane] / model[0, lane],
-            model[2, lane] / model[0, lane],
-            model[3, lane] / model[0, lane],
+            sums[5, lane] * per_model,
+            sums[6, lane] * per_model,
+            sums[7, lane] * per_model,
         )
         g = mean_d - mean_m
         slope = 2.0 * (square_m - mean_m * mean_m) - (square_d - mean_d * mean_d)
@@ -189,7 +233,7 @@ def _settle(
     f: Rows,
     x: Rows,
     rates: Rows,
-    node: NDArray[np.int64],
+    node: NDArray[np.int32],
     step: Rows,
     rate: Rows,
     status: NDArray[np.uint8],

@@ -21,8 +21,9 @@ from r2star.fit.blocks import (
     SQUARED_ERROR,
     Rules,
 )
-from r2star.fit.compiling import kernel
-from r2star.fit.shared import Rows
+from r2star.fit.compiling import helper, kernel
+from r2star.fit.elementary import fused
+from r2star.fit.shared import Rows, four_rows
 from r2star.fit.status import Status
 
 OK = int(Status.OK)
@@ -107,6 +108,18 @@ def judge_signal(
         _normalise(signal[block], noise, top, total, status[block], variation[block])
 
 
+@helper
+def larger(a: float, b: float) -> float:
+    """The larger one, by one comparison; NaN is seen in the sum."""
+    return a if a > b else b
+
+
+@helper
+def smaller(a: float, b: float) -> float:
+    """The smaller one, by one comparison."""
+    return a if a < b else b
+
+
 @kernel
 def _scan(signal: Rows, noise: Rows, rules: Rules, top: Rows, facts: Rows) -> None:
     """Per lane: smallest and largest echo, the sum, which is finite if all echoes are, and the usable run."""
@@ -115,11 +128,19 @@ def _scan(signal: Rows, noise: Rows, rules: Rules, top: Rows, facts: Rows) -> No
     top[:] = 0.0
     smallest[:] = math.inf
     alive[:] = 1.0
-    for echo in range(signal.shape[0]):
+    in_fours = signal.shape[0] - signal.shape[0] % 4
+    for echo in range(0, in_fours, 4):
+        row_0, row_1, row_2, row_3 = four_rows(signal, echo)
+        for lane in range(LANES):
+            a, b, c, d = row_0[lane], row_1[lane], row_2[lane], row_3[lane]
+            top[lane] = larger(larger(larger(a, b), larger(c, d)), top[lane])
+            smallest[lane] = smaller(smaller(smaller(a, b), smaller(c, d)), smallest[lane])
+            total[lane] += (a + b) + (c + d)
+    for echo in range(in_fours, signal.shape[0]):
         row = signal[echo]
         for lane in range(LANES):
-            top[lane] = row[lane] if row[lane] > top[lane] else top[lane]
-            smallest[lane] = row[lane] if row[lane] < smallest[lane] else smallest[lane]
+            top[lane] = larger(row[lane], top[lane])
+            smallest[lane] = smaller(row[lane], smallest[lane])
             total[lane] += row[lane]
     n_quiet = 0
     for lane in range(LANES):
@@ -155,6 +176,16 @@ def _normalise(
         row = signal[echo]
         for lane in range(LANES):
             row[lane] = row[lane] * inverse[lane] if inverse[lane] > 0 else 1.0
+    in_fours = signal.shape[0] - signal.shape[0] % 4
+    for echo in range(0, in_fours, 4):
+        row_0, row_1, row_2, row_3 = four_rows(signal, echo)
+        for lane in range(LANES):
+            mean = total[lane]
+            a, b, c, d = row_0[lane] - mean, row_1[lane] - mean, row_2[lane] - mean, row_3[lane] - mean
+            variation[lane] += fused(a, a, b * b) + fused(c, c, d * d)
+    for echo in range(in_fours, signal.shape[0]):
+        row = signal[echo]
+        for lane in range(LANES):
             variation[lane] += (row[lane] - total[lane]) * (row[lane] - total[lane])
 
 
@@ -258,13 +289,14 @@ def _convert(
     values: Rows,
 ) -> None:
     """The six numbers of every lane in their units; NaN for all of a voxel without a value, or for one too large."""
+    per_span = 1.0 / span_s
     for lane in range(LANES):
         freedom = result[FREEDOM, lane]
         variance = max(result[SQUARED_ERROR, lane], 0.0) / freedom if freedom > LEAST_FREEDOM else math.nan
         residual = math.sqrt(variance)
         noise = sigma[lane] if sigma[lane] > 0 else residual
-        values[0, lane] = result[RATE, lane] / span_s
-        values[1, lane] = noise * math.sqrt(result[RATE_VARIANCE, lane]) / span_s
+        values[0, lane] = result[RATE, lane] * per_span
+        values[1, lane] = noise * math.sqrt(result[RATE_VARIANCE, lane]) * per_span
         values[2, lane] = result[AMPLITUDE, lane] * largest[lane]
         values[3, lane] = noise * math.sqrt(result[AMPLITUDE_VARIANCE, lane]) * largest[lane]
         values[4, lane] = residual * largest[lane]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from r2star.fit.blocks import AMPLITUDE, LANES, RATE, Blocks, Design
 from r2star.fit.compiling import kernel
 from r2star.fit.elementary import fast_exp, fast_log
-from r2star.fit.shared import Rows, describe_fit, fill_decays
+from r2star.fit.shared import Rows, describe_fit, fill_decays, four_rows, four_terms
 
 N_REFITS = 3
 TINY = 1e-150  # what a logarithm is taken of, at least: its square is still a number
@@ -21,7 +21,7 @@ TINY = 1e-150  # what a logarithm is taken of, at least: its square is still a n
 
 def fit_blocks(blocks: Blocks, design: Design) -> None:
     """Fit every lane: first with the weights |F|², then with fitted ones."""
-    _fit(blocks.signal, blocks.dephasing, design.x, design.x_first, blocks.result)
+    _fit(blocks.signal, blocks.dephasing, design.x, design.powers, design.x_first, blocks.result)
 
 
 @kernel
@@ -29,6 +29,7 @@ def _fit(
     signal: NDArray[np.float64],
     dephasing: NDArray[np.float64],
     x: NDArray[np.float64],
+    powers: NDArray[np.float64],
     x_first: float,
     result: NDArray[np.float64],
 ) -> None:
@@ -41,9 +42,9 @@ def _fit(
         rate[:] = 0.0
         for _ in range(1 + N_REFITS):
             fill_decays(rate, x, f, decays)
-            _regress(logs, decays, x, rate, amplitude)
+            _regress(logs, decays, powers, rate, amplitude)
         fill_decays(rate, x, f, decays)
-        describe_fit(y, decays, x, x_first, result[block])
+        describe_fit(y, decays, powers, x_first, result[block])
 
 
 @kernel
@@ -60,34 +61,27 @@ def _fill_logs(y: Rows, f: Rows, logs: Rows) -> None:
 
 
 @kernel
-def _regress(logs: Rows, decays: Rows, x: Rows, rate: Rows, amplitude: Rows) -> None:
+def _regress(logs: Rows, decays: Rows, powers: Rows, rate: Rows, amplitude: Rows) -> None:
     """Straight line through the logarithms, weights e²: rate is minus its slope, amplitude exp of its level at x = 0.
 
-    x runs from the first echo, where a decay has its weight, so the differences below lose no digits. Two echoes at
-    a time, so that sums are fetched and stored half as often; one that is alone goes with itself, at no weight.
+    x runs from the first echo, where a decay has its weight, so the differences below lose no digits.
     """
     sums = np.zeros((5, LANES))  # of the weights times 1, x, x², ln y, x·ln y
-    last = x.size - 1
-    for echo in range(0, x.size, 2):
-        other = min(echo + 1, last)
-        e_0, e_1, x_0, x_1 = decays[echo], decays[other], x[echo], x[other]
-        present = 1.0 if echo < last else 0.0
-        w, w_x, w_xx = sums[0], sums[1], sums[2]
+    for echo in range(0, logs.shape[0], 4):
+        log_0, log_1, log_2, log_3 = four_rows(logs, echo)
+        e_0, e_1, e_2, e_3 = four_rows(decays, echo)
         for lane in range(LANES):
-            weight_0 = e_0[lane] * e_0[lane]
-            weight_1 = e_1[lane] * e_1[lane] * present
-            w[lane] += weight_0 + weight_1
-            w_x[lane] += weight_0 * x_0 + weight_1 * x_1
-            w_xx[lane] += weight_0 * (x_0 * x_0) + weight_1 * (x_1 * x_1)
-        w_log, w_x_log, log_0, log_1 = sums[3], sums[4], logs[echo], logs[other]
-        for lane in range(LANES):
-            term_0 = e_0[lane] * e_0[lane] * log_0[lane]
-            term_1 = e_1[lane] * e_1[lane] * log_1[lane] * present
-            w_log[lane] += term_0 + term_1
-            w_x_log[lane] += term_0 * x_0 + term_1 * x_1
+            a, b, c, d = e_0[lane], e_1[lane], e_2[lane], e_3[lane]
+            a, b, c, d = a * a, b * b, c * c, d * d
+            sums[0, lane] += four_terms(a, b, c, d, powers, 0, echo)
+            sums[1, lane] += four_terms(a, b, c, d, powers, 1, echo)
+            sums[2, lane] += four_terms(a, b, c, d, powers, 2, echo)
+            a, b, c, d = a * log_0[lane], b * log_1[lane], c * log_2[lane], d * log_3[lane]
+            sums[3, lane] += four_terms(a, b, c, d, powers, 0, echo)
+            sums[4, lane] += four_terms(a, b, c, d, powers, 1, echo)
     w, w_x, w_xx, w_log, w_x_log = sums[0], sums[1], sums[2], sums[3], sums[4]
     for lane in range(LANES):
-        determinant = w[lane] * w_xx[lane] - w_x[lane] * w_x[lane]
-        rate[lane] = (w_x[lane] * w_log[lane] - w[lane] * w_x_log[lane]) / determinant
-        level = (w_xx[lane] * w_log[lane] - w_x[lane] * w_x_log[lane]) / determinant
+        inverse = 1.0 / (w[lane] * w_xx[lane] - w_x[lane] * w_x[lane])
+        rate[lane] = (w_x[lane] * w_log[lane] - w[lane] * w_x_log[lane]) * inverse
+        level = (w_xx[lane] * w_log[lane] - w_x[lane] * w_x_log[lane]) * inverse
         amplitude[lane] = fast_exp(min(max(level, -340.0), 340.0))
