@@ -12,6 +12,7 @@ COMMANDS = {
     "r2star": "r2star.cli.app",
     "r2star-fit": "r2star.cli.fit",
     "r2star-simulate": "r2star.cli.simulate",
+    "r2star-submit": "r2star.cli.submit",
     "r2star-verify": "r2star.cli.verify",
 }
 

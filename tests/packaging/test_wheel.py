@@ -47,7 +47,7 @@ def test_licence_and_notices_travel_with_the_wheel(names: list[str]) -> None:
     assert any(name.endswith("licenses/NOTICE") for name in names)
 
 
-@pytest.mark.parametrize("command", ["app", "fit", "simulate", "verify"])
+@pytest.mark.parametrize("command", ["app", "fit", "simulate", "submit", "verify"])
 def test_every_command_tells_its_version_and_its_options(command: str) -> None:
     main = importlib.import_module(f"r2star.cli.{command}").main
     for option, expected in (("--version", "r2star"), ("--help", "usage:")):
