@@ -38,7 +38,7 @@ def r2star() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_participant() -> Callable[..., Path]:
     """Write a participant of a few voxels with a known decay into a BIDS dataset; returns its folder."""
 

@@ -7,6 +7,7 @@ counts as not done.
 
 from __future__ import annotations
 
+import importlib
 import io
 import pickle
 import sys
@@ -31,6 +32,9 @@ _KNOWN = frozenset(
 #: Modules of ours whose own classes may stand in a result: plain data.
 _OURS = frozenset({"r2star.bids.units", "r2star.errors", "r2star.workflows.stage"})
 
+#: Where the package's own steps are interfaces.
+_STEPS = "r2star.workflows.interfaces"
+
 
 class _Reader(pickle.Unpickler):
     """An unpickler that finds known classes only, and steps of modules that are loaded already."""
@@ -41,6 +45,10 @@ class _Reader(pickle.Unpickler):
         """The class, or `UnpicklingError` for anything else."""
         if (module, name) in _KNOWN:
             return super().find_class(module, name)
+        if module == _STEPS:
+            importlib.import_module(
+                module
+            )  # a node without a step of its own, in a batch job, has not loaded it
         owner = getattr(sys.modules.get(module), name.split(".", maxsplit=1)[0], None)
         found = getattr(owner, name.partition(".")[2], owner) if "." in name else owner
         ours = module in _OURS or (isinstance(owner, type) and issubclass(owner, self.step))

@@ -12,6 +12,8 @@ from r2star.errors import ERROR_KINDS, EnvironmentFault, ProcessingError, R2star
 from r2star.runs.records import read_marker, record_failure
 
 DEAD_WORKER = "the worker process died"
+#: What nipype's cluster plugins say of a job that was killed.
+LOST_JOB = "results file does not exist"
 ERROR_FILE = "error.json"
 
 
@@ -92,7 +94,7 @@ class Watcher:
 def error_of(node: Any) -> R2starError:
     """What made a node fail: the step's own error, a dead worker, or something unexpected."""
     failure = "".join(getattr(node, "failure", ()) or ())
-    if DEAD_WORKER in failure:
+    if DEAD_WORKER in failure or LOST_JOB in failure:
         return EnvironmentFault(
             "E608",
             f"{DEAD_WORKER} in the stage '{node.stage.words}' (killed, or out of memory)",
