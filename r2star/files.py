@@ -14,6 +14,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ TEMPORARY_PREFIX = ".r2star-tmp-"
 
 _CHUNK = 1 << 20
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
+_ERRNO = re.compile(r"\[Errno (?P<number>\d+)\] (?P<words>[^:]*)(?:: )?(?P<names>.*)$")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -190,6 +192,22 @@ def _flush_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def is_write_fault(error: OSError) -> bool:
+    """Whether an `OSError` is of a full or closed disk, not of the program."""
+    return error.errno in _FULL | _FORBIDDEN
+
+
+def fault_in_text(text: str) -> EnvironmentFault | None:
+    """The environment fault that a traceback tells of, if it does."""
+    for line in reversed(text.splitlines()):
+        found = _ERRNO.search(line)
+        if found is not None:
+            path = found["names"].rpartition(" -> ")[2].strip("'\"")
+            error = OSError(int(found["number"]), found["words"])
+            return write_fault(error, path) if is_write_fault(error) else None
+    return None
 
 
 def write_fault(error: OSError, path: str | Path) -> EnvironmentFault:

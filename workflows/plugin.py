@@ -11,6 +11,7 @@ import multiprocessing as mp
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -148,7 +149,7 @@ class SlotsPlugin(TellsWhy, multiproc.MultiProcPlugin):
             slot.mark_broken()
             result = {"result": None, "traceback": [DEAD_WORKER], "taskid": taskid}
         except BaseException as error:  # the result itself could not be sent
-            result = {"result": None, "traceback": [f"{type(error).__name__}: {error}"], "taskid": taskid}
+            result = {"result": None, "traceback": traceback.format_exception(error), "taskid": taskid}
         slot.busy = False
         self._taskresult[taskid] = result
         self._ended.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,14 +15,14 @@ os.environ.update({"NO_ET": "1", "NIPYPE_NO_ET": "1"})
 from nipype.pipeline import engine as pe
 
 from r2star.bids.units import Unit
-from r2star.errors import ProcessingError, R2starError
+from r2star.errors import R2starError
 from r2star.settings import Settings
 from r2star.workflows.logs import quieten_engine
 from r2star.workflows.nodes import EXECUTION
 from r2star.workflows.participant import init_participant_wf
 from r2star.workflows.plugin import Slot, SlotsPlugin, open_slots
 from r2star.workflows.plugin_file import read_plugin_file
-from r2star.workflows.watcher import ProgressLike, Watcher, last_line
+from r2star.workflows.watcher import ProgressLike, Watcher, fault_of
 
 
 class Engine:
@@ -43,8 +44,8 @@ class Engine:
             raise
         except Exception as error:  # nipype re-raises the first failed node's; the watcher has them all
             if not any(watcher.results.values()):
-                cause = f"the engine stopped: {last_line(str(error))}"
-                watcher.fail_rest(units, ProcessingError("E498", cause, fix="see logs/ for the traceback"))
+                told = "".join(traceback.format_exception(error))
+                watcher.fail_rest(units, fault_of(told, "the engine stopped"))
         watcher.check_all(units, stopped=settings.stop_on_first_crash)
         return watcher.results
 

@@ -12,7 +12,6 @@ always does.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import inspect
 import json
@@ -35,7 +34,7 @@ from nipype.pipeline import engine as pe
 
 from r2star import __version__
 from r2star.errors import EnvironmentFault, Notice, R2starError
-from r2star.files import write_fault
+from r2star.files import is_write_fault, write_fault
 from r2star.runs.resources import peak_memory_gib
 from r2star.workflows.pickles import guard_engine
 from r2star.workflows.watcher import ERROR_FILE
@@ -184,9 +183,7 @@ def environment_fault(error: MemoryError | OSError) -> EnvironmentFault | None:
         return EnvironmentFault(
             "E603", "memory ran out", "this stage needs more of it", "raise --mem-gb or lower --nprocs"
         )
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-        return write_fault(error, error.filename or "")
-    return None
+    return write_fault(error, error.filename or "") if is_write_fault(error) else None
 
 
 def write_error(folder: Path, error: R2starError) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from r2star.bids.units import Unit
 from r2star.errors import ERROR_KINDS, EnvironmentFault, ProcessingError, R2starError
+from r2star.files import fault_in_text
 from r2star.runs.records import read_marker, record_failure
 
 DEAD_WORKER = "the worker process died"
@@ -105,11 +106,18 @@ def error_of(node: Any) -> R2starError:
         parts = json.loads((Path(node.output_dir()) / ERROR_FILE).read_text())
         return ERROR_KINDS[parts.pop("kind")](**parts)
     except (OSError, ValueError, KeyError):
-        return ProcessingError(
-            "E499",
-            f"the stage '{node.stage.words}' failed: {last_line(failure) or 'unknown cause'}",
-            fix="see the crash report in logs/",
-        )
+        return fault_of(failure, f"the stage '{node.stage.words}' failed", node.mem_gb)
+
+
+def fault_of(traceback: str, what: str, mem_gb: float = 1.0) -> R2starError:
+    """What a traceback of the engine itself means: disk or memory, else the program's own fault."""
+    cause = last_line(traceback)
+    if cause.startswith("MemoryError"):
+        needed = f"about {mem_gb:.0f} GB are needed"
+        return EnvironmentFault("E603", "memory ran out", needed, "raise the limit or lower --nprocs")
+    return fault_in_text(traceback) or ProcessingError(
+        "E499", f"{what}: {cause or 'unknown cause'}", fix="see the crash report in logs/"
+    )
 
 
 def last_line(text: str) -> str:

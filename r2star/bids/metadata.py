@@ -55,7 +55,7 @@ def _is_plain(value: object) -> bool:
 
 
 def require_regular_file(path: Path, shown: str) -> None:
-    """Refuse a link whose target is absent, and anything that is not a regular file, before it is opened."""
+    """Refuse a link whose target is absent, what is no regular file and what can't be read, before it is opened."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -72,6 +72,8 @@ def require_regular_file(path: Path, shown: str) -> None:
         raise InputError(
             "E220", "not a regular file", "a file is needed", "put the file in its place", path=shown
         )
+    if not os.access(path, os.R_OK):
+        raise InputError("E220", "can't be read (Permission denied)", "", _READABLE, path=shown)
 
 
 def read_json(path: Path, shown: str) -> tuple[dict[str, Any], tuple[Notice, ...]]:
