@@ -27,6 +27,7 @@ from r2star.runs.records import (
     kinds_of_results,
     read_marker,
     record_failure,
+    record_root_files,
 )
 from r2star.runs.status import write_status
 from r2star.settings import Settings
@@ -139,11 +140,14 @@ def check_folders(settings: Settings) -> None:
 def write_root_files(settings: Settings) -> None:
     """What stands once for all units; an atlas that can't be used is refused here, before any work."""
     atlases = [] if settings.fit_only else [load_atlas(settings.atlas)]
-    write_dataset_description(settings.output_dir, settings.bids_dir, __version__)
-    write_bidsignore(settings.output_dir)
+    written = [
+        write_dataset_description(settings.output_dir, settings.bids_dir, __version__),
+        write_bidsignore(settings.output_dir),
+    ]
     for atlas in atlases:
         about = {"License": atlas.license, "Source": atlas.source, "ReferencesAndLinks": [atlas.citation]}
-        write_atlas_files(settings.output_dir, atlas.name, atlas.label_names().items(), about)
+        written += write_atlas_files(settings.output_dir, atlas.name, atlas.label_names().items(), about)
+    record_root_files(settings.output_dir, (path.name for path in written))
 
 
 def refuse_mixed_results(settings: Settings) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 from r2star import __version__
 from r2star.cli.common import Parser, run_command, say
 from r2star.errors import DatasetError
-from r2star.runs.records import changed_outputs, read_markers, unreadable_markers
+from r2star.files import sha256_of
+from r2star.runs.records import changed_outputs, read_markers, read_root_files, unreadable_markers
+from r2star.runs.status import status_stands
 
 
 def build_parser() -> Parser:
@@ -39,16 +41,34 @@ def _run(arguments: list[str]) -> int:
             "the output folder of r2star is needed",
             path=output_dir,
         )
-    n_changed = len(damaged)
-    for path in damaged:
-        say(f"CHANGED {path.relative_to(output_dir)}: the marker can't be read")
+    found = [f"CHANGED {path.relative_to(output_dir)}: the marker is damaged" for path in damaged]
     for marker in markers:
-        for name in changed_outputs(output_dir, marker):
-            n_changed += 1
-            say(f"{'CHANGED' if (output_dir / name).exists() else 'MISSING'} {name} ({marker.unit})")
+        names = changed_outputs(output_dir, marker)
+        found += [f"{_kind(output_dir / name)} {name} ({marker.unit})" for name in names]
+    found += _changed_at_root(output_dir)
+    for line in found:
+        say(line)
     n_files = sum(len(marker.outputs) for marker in markers)
-    say(
-        f"{n_files} files of {len(markers)} units: "
-        + (f"{n_changed} missing or changed." if n_changed else "all as written.")
-    )
-    return 1 if n_changed else 0
+    verdict = f"{len(found)} missing or changed." if found else "all as written."
+    say(f"{n_files} files of {len(markers)} units: {verdict}")
+    return 1 if found else 0
+
+
+def _kind(path: Path) -> str:
+    return "CHANGED" if path.exists() else "MISSING"
+
+
+def _changed_at_root(output_dir: Path) -> list[str]:
+    """What stands once for all units, and is not as it was written."""
+    recorded = read_root_files(output_dir)
+    if recorded is None:
+        record = output_dir / "logs" / "root_files.json"
+        return [f"CHANGED {record.relative_to(output_dir)}: the record is damaged"] if record.exists() else []
+    found = [
+        f"{_kind(output_dir / name)} {name}"
+        for name, digest in recorded.items()
+        if not (output_dir / name).is_file() or sha256_of(output_dir / name) != digest
+    ]
+    if not status_stands(output_dir):
+        found.append(f"{_kind(output_dir / 'status.tsv')} status.tsv: it is not what the records say")
+    return found

@@ -7,8 +7,9 @@ marker names still has the hash that it had. The marker is written last.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,9 @@ class Kind:
     settings: Mapping[str, Any]
 
 
+_SEAL = "sha256"
+
+
 def units_folder(output_dir: Path) -> Path:
     """Where markers of complete units stand."""
     return output_dir / "logs" / "units"
@@ -62,7 +66,7 @@ def write_marker(output_dir: Path, marker: Marker) -> Path:
     _record_kind(output_dir, _kind_of(marker))
     path = units_folder(output_dir) / f"{marker.unit}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(path, json.dumps(vars(marker), indent=1, sort_keys=True, default=list) + "\n")
+    write_text_atomically(path, _sealed(vars(marker)))
     (failures_folder(output_dir) / path.name).unlink(missing_ok=True)
     return path
 
@@ -85,9 +89,48 @@ def unreadable_markers(output_dir: Path) -> list[Path]:
 
 def _load(path: Path) -> Marker | None:
     try:
-        return Marker(**json.loads(path.read_text()))
+        return Marker(**_unsealed(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def record_root_files(output_dir: Path, names: Iterable[str]) -> Path:
+    """Record the hashes of the files that stand at the root once for all units."""
+    content = {name: sha256_of(output_dir / name) for name in sorted(names)}
+    path = output_dir / "logs" / "root_files.json"
+    if path.is_symlink() or read_root_files(output_dir) != content:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(path, _sealed(content))
+    return path
+
+
+def read_root_files(output_dir: Path) -> dict[str, str] | None:
+    """Names and hashes of the files at the root; None where the record is missing or damaged."""
+    try:
+        return _unsealed((output_dir / "logs" / "root_files.json").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _sealed(content: Mapping[str, Any]) -> str:
+    """JSON with a hash of itself, so that no byte of a record changes unnoticed."""
+    seal = hashlib.sha256(_plain(content).encode()).hexdigest()
+    return json.dumps({**content, _SEAL: seal}, indent=1, sort_keys=True, default=list) + "\n"
+
+
+def _unsealed(text: str) -> dict[str, Any]:
+    """The content of a record; `ValueError` where it is not as it was sealed. One without a seal is taken."""
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError("no record")
+    seal = content.pop(_SEAL, None)
+    if seal is not None and _sealed(content) != text:
+        raise ValueError("the record was changed")
+    return content
+
+
+def _plain(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True, default=list)
 
 
 def begin_unit(output_dir: Path, unit: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,24 @@ def write_status(output_dir: Path, changed: Collection[str] | None = None) -> Pa
                 row = _row_of(output_dir, unit)
             if row is not None:
                 rows[unit] = row
-        lines = ["\t".join(STATUS_COLUMNS)]
-        lines += ["\t".join(_cell(row.get(name, "")) for name in STATUS_COLUMNS) for row in rows.values()]
-        write_text_atomically(path, "\n".join(lines) + "\n")
+        write_text_atomically(path, _text_of(rows.values()))
     return path
+
+
+def status_stands(output_dir: Path) -> bool:
+    """Whether status.tsv is what the records say, to the byte."""
+    units = sorted(_names(units_folder(output_dir)) | _names(failures_folder(output_dir)))
+    rows = [row for unit in units if (row := _row_of(output_dir, unit)) is not None]
+    try:
+        return (output_dir / "status.tsv").read_bytes() == _text_of(rows).encode()
+    except OSError:
+        return False
+
+
+def _text_of(rows: Iterable[Mapping[str, str]]) -> str:
+    lines = ["\t".join(STATUS_COLUMNS)]
+    lines += ["\t".join(_cell(row.get(name, "")) for name in STATUS_COLUMNS) for row in rows]
+    return "\n".join(lines) + "\n"
 
 
 def read_status(output_dir: Path) -> dict[str, dict[str, str]]:
