@@ -1,0 +1,89 @@
+"""Small print of the regions' rules: boundaries, plurals and the numbers of single steps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from r2star.regions.labelled import VoxelMaps, gather
+from r2star.regions.rule import VoxelRule
+from r2star.regions.statistics import median_stderr
+from r2star.regions.summary import summarise_regions
+
+
+class Region(NamedTuple):
+    name: str
+    hemisphere: str
+    indices: tuple[int, ...]
+
+
+def test_every_wanted_label_is_gathered_and_the_background_never() -> None:
+    labels = np.array([0, 1, 2, 3, 1, -1], np.int16).reshape(6, 1, 1)
+    maps = VoxelMaps(np.arange(6.0).reshape(6, 1, 1))
+    found = gather(maps, labels, [0, 1, 3, -1])
+    assert found.of((1,)).size == 2
+    assert sorted(found.values["r2star_per_s"].tolist()) == [1, 3, 4, 5]
+    assert found.of((0,)).size == 0
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize(("place", "at_edge"), [(0, True), (1, False), (4, False), (5, True)])
+def test_both_faces_of_the_image_are_its_edge(axis: int, place: int, at_edge: bool) -> None:
+    labels = np.zeros((6, 6, 6), np.uint8)
+    where = [2, 2, 2]
+    where[axis] = place
+    labels[tuple(where)] = 1
+    (row, *_) = summarise_regions(
+        VoxelMaps(np.ones((6, 6, 6))), labels, [Region("caudate", "L", (1,))], voxel_volume_mm3=1.0
+    )
+    assert np.isnan(row.coverage) == at_edge or (row.coverage == 1.0) != at_edge
+
+
+@pytest.mark.parametrize(("n", "words"), [(1, "by 1 voxel,"), (2, "by 2 voxels,"), (3, "by 3 voxels,")])
+def test_one_voxel_is_no_plural(n: int, words: str) -> None:
+    assert words in VoxelRule(erosion_voxels=n).sentence()
+
+
+@pytest.mark.parametrize("n", [5, 6, 7, 12, 31, 100, 999])
+def test_the_spread_of_a_median_is_that_of_its_order_statistics(n: int) -> None:
+    values = np.random.default_rng(n).gamma(3, 10, n)
+    rank = max(1, round((n + 1) / 2 - np.sqrt(n)))
+    z = -stats.norm.ppf(stats.binom.cdf(rank - 1, n, 0.5))
+    ordered = np.sort(values)
+    assert median_stderr(values) == pytest.approx((ordered[n - rank] - ordered[rank - 1]) / (2 * z), rel=1e-9)
+
+
+def test_fewer_than_five_voxels_tell_no_spread() -> None:
+    assert np.isnan(median_stderr(np.array([1.0, 2.0, 3.0, 9.0])))
+    assert np.isfinite(median_stderr(np.array([1.0, 2.0, 3.0, 5.0, 9.0])))
+
+
+def test_an_outlier_lies_beyond_so_many_scaled_deviations() -> None:
+    # median 100, median deviation 10: three scaled deviations are 44.478
+    values = np.array(
+        [80, 90, 90, 100, 110, 110, 120, 100 + 44.4, 100 - 44.4, 100 + 44.6, 100 - 44.6, 100, 100]
+    )
+    labels = np.ones((13, 1, 1), np.uint8)
+    maps = VoxelMaps(values.reshape(13, 1, 1))
+    deviation = np.median(np.abs(values - np.median(values)))
+    assert deviation == 10
+    (row, *_) = summarise_regions(
+        maps, labels, [Region("caudate", "L", (1,))], voxel_volume_mm3=1.0, rule=VoxelRule(outlier_mads=3.0)
+    )
+    assert row.n_valid == 11
+
+
+def test_a_label_that_the_atlas_does_not_expect_is_not_eroded() -> None:
+    labels = np.zeros((7, 7, 7), np.uint8)
+    labels[1:6, 1:6, 1:6] = 1
+    regions = [Region("caudate", "L", (1,))]
+    rule = VoxelRule(erosion_voxels=1, erosion_needs_voxels=3)
+    maps = VoxelMaps(np.full((7, 7, 7), 20.0))
+    for expected, n_valid in (({}, 125), ({1: 0.02}, 125), ({1: 0.03}, 27)):
+        (row, *_) = summarise_regions(
+            maps, labels, regions, voxel_volume_mm3=0.01, rule=rule, expected_volume_mm3=expected
+        )
+        assert row.n_valid == n_valid, expected
