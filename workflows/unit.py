@@ -15,7 +15,14 @@ from r2star.bids.units import Unit
 from r2star.settings import Settings
 from r2star.workflows import interfaces as steps
 from r2star.workflows.alignment import init_alignment_wf
-from r2star.workflows.field import has_field, is_corrected, make_b0_node, make_bias_node
+from r2star.workflows.field import (
+    has_field,
+    is_corrected,
+    make_b0_node,
+    make_bias_node,
+    phase_rule,
+    uncorrected_notices,
+)
 from r2star.workflows.nodes import make_node, merge, node_name, orientation_rule
 from r2star.workflows.regions import MAPS, first, init_regions_wf
 from r2star.workflows.stage import Stages
@@ -46,14 +53,20 @@ def init_unit_wf(
     parts: Parts = {"files": [(fit, "derivatives")], "records": [(check, "record"), (fit, "record")]}
     parts |= {"notices": [(check, "notices"), (fit, "notices")], "hashes": [(check, "hashes")]}
     if atlas is not None:
-        # a corrected fit waits for the brain mask, so it can't drive the registration that gives the mask
         corrected = is_corrected(unit, settings)
-        kind = {"has_t1w": unit.t1w is not None, "by_iron": not corrected}
+        kind = {"has_t1w": unit.t1w is not None, "by_iron": True}
+        driver = fit
+        if corrected:
+            # a corrected fit waits for the brain mask, so it can't drive the registration that gives the mask
+            first_fit = stages.next("fitting R2* for the registration", 0.04)
+            driver = make_node("first_fit", _fit(unit, settings), first_fit, n_threads=n_threads)
+            graph.connect([(check, driver, [("magnitude", "magnitude"), ("noise", "noise")])])
         align = init_alignment_wf(settings, atlas, atlas_name, stages, n_threads, **kind)
         regions = init_regions_wf(unit, settings, atlas, stages, with_field=has_field(unit, settings))
-        _connect_alignment(graph, (source, check, fit), align, parts, **kind)
+        _connect_alignment(graph, (source, check, driver), align, parts, **kind)
         if has_field(unit, settings):
-            b0, bias = make_b0_node(unit, stages), make_bias_node(unit, settings, stages)
+            b0 = make_b0_node(unit, settings, stages, n_threads)
+            bias = make_bias_node(unit, settings, stages, n_threads)
             _connect_field(graph, (check, fit, b0, bias), align, regions, parts, corrected=corrected)
         _connect_regions(graph, check, fit, align, regions, parts)
     for name in ("files", "records", "hashes"):
@@ -128,6 +141,7 @@ def _check(unit: Unit, settings: Settings) -> steps.CheckInputs:
     images = ("magnitude", "phase", "real", "imaginary")
     # without a registration, a T1w is not missed
     notices = [one for one in unit.notices if not (settings.fit_only and one.code in ANATOMY_NOTICES)]
+    notices += uncorrected_notices(unit, settings)
     paths = {name: [str(echo.path) for echo in getattr(unit, name)] for name in images}
     echoes = (*unit.magnitude, *unit.phase, *unit.real, *unit.imaginary)
     return steps.CheckInputs(
@@ -135,6 +149,7 @@ def _check(unit: Unit, settings: Settings) -> steps.CheckInputs:
         echo_times_s=list(unit.echo_times_s),
         sidecars=[str(path) for path in dict.fromkeys(one for echo in echoes for one in echo.sidecar_paths)],
         found_notices=json.dumps([notice.as_dict() for notice in notices]),
+        **phase_rule(unit, settings),
         **orientation_rule(settings),
     )
 

@@ -25,6 +25,7 @@ ALLOWED_SIDECAR_KEYS = frozenset(
         "EchoTrainLength", "PhaseEncodingDirection", "SliceEncodingDirection", "ScanningSequence",
         "SequenceVariant", "NonlinearGradientCorrection", "MTState", "SpoilingState", "PartialFourier",
         "ParallelReductionFactorInPlane", "ParallelReductionFactorOutOfPlane", "Units",
+        "AcquisitionVoxelSize", "AcquisitionMatrixPE", "ReconMatrixPE",
     }
 )  # fmt: skip
 

@@ -60,6 +60,18 @@ DERIVATIVES: Mapping[str, Derivative] = {
         units="uT/m",
         description="Gradient of B0 along the axes of the voxel grid",
     ),
+    "gradient_stderr": Derivative(
+        "fieldmap",
+        desc="gradientstderr",
+        units="uT/m",
+        description="Standard error of the gradient of B0 along the axes of the voxel grid",
+    ),
+    "gradient_bias": Derivative(
+        "R2starmap",
+        desc="gradientbias",
+        units="1/s",
+        description="What macroscopic field gradients add to R2*; NaN where that is not known",
+    ),
     "magnitude": Derivative(
         "magnitude",
         units="arbitrary",

@@ -201,6 +201,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         value = getattr(options, name)
         if value is not None and value <= 0:
             raise UsageError("E521", f"--{name.replace('_', '-')} is {value}", "a positive number is needed")
+    _check_correction(options)
     output_dir = options.output_dir.resolve()
     n_procs = options.nprocs or available_processors()
     return Settings(
@@ -228,3 +229,18 @@ def settings_from(options: argparse.Namespace) -> Settings:
         verbosity=options.verbose,
         debug=options.debug,
     )
+
+
+def _check_correction(options: argparse.Namespace) -> None:
+    """Refuse a correction for field gradients that nothing would carry out."""
+    if options.field_gradient != "correct":
+        return
+    takers = [name for name, method in METHODS.items() if method.takes_dephasing]
+    if options.fit not in takers:
+        found = f"--fit {options.fit} can't be corrected for field gradients"
+        raise UsageError("E529", found, f"{', '.join(takers)} can", "choose one, or --field-gradient report")
+    if options.fit_only:
+        found = "--fit-only leaves out the brain mask, without which the field can't be mapped"
+        raise UsageError(
+            "E530", found, "correction needs both", "drop --fit-only or --field-gradient correct"
+        )

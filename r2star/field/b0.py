@@ -7,7 +7,6 @@ as bipolar readouts leave, is found and taken out first. Arrays only; imports nu
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,11 @@ from r2star.field.bipolar import (
     fit_alternation,
     remove_alternation,
 )
-from r2star.field.lines import PhaseLines, fit_phase_lines, unpack
-from r2star.field.unwrap import bounding_box, unwrap_in_space
+from r2star.field.lines import PhaseLines, fit_phase_lines
+from r2star.field.unwrap import unwrap_in_space
+from r2star.field.voxels import Voxels
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -29,34 +31,40 @@ class B0Map:
     """B0 and what its estimation found. Maps are (X, Y, Z) float32, NaN where there is no estimate.
 
     ``b0_hz`` is relative to the scanner's centre frequency. A constant multiple of ``ambiguity_hz`` can't be
-    told from phase; the one whose median is nearest 0 is given. ``echo_offset_rad`` is what the mean phase of
-    each echo stands off the line, ``alternation`` the offset between odd and even echoes.
+    told from phase; the one whose median is nearest 0 is given. ``residual_rad`` (N,) is the weighted root mean
+    square by which the phase of each voxel with an estimate stands off its line, ``echo_offset_rad`` what the mean
+    phase of each echo does, ``alternation`` the offset between odd and even echoes.
     """
 
-    b0_hz: NDArray[np.float32]
-    b0_se_hz: NDArray[np.float32]
-    residual_rad: NDArray[np.float32]
+    b0_hz: Floats
+    b0_se_hz: Floats
+    residual_rad: Floats
     ambiguity_hz: float
     echo_offset_rad: tuple[float, ...]
     alternation: Alternation
 
 
 def estimate_b0(
-    signal: NDArray[np.complexfloating[Any, Any]],
+    phase_rad: Floats,
+    magnitude: Floats,
     mask: NDArray[np.bool_],
-    echo_times_s: NDArray[np.floating[Any]],
+    echo_times_s: NDArray[np.floating],
+    n_threads: int = 1,
 ) -> B0Map:
-    """B0 = slope of phase / 2π by least squares, weighted by |s|² (the inverse variance of phase).
+    """B0 = slope of phase / 2π by least squares, weighted by magnitude² (the inverse variance of phase).
 
     Parameters
     ----------
-    signal
-        (E, N) complex signal, echoes first, of the N voxels of ``mask`` in C order; voxels that are not
-        finite or have no signal get no estimate. Changed in place where readouts were bipolar.
+    phase_rad, magnitude
+        (E, N) float32, echoes first, of the N voxels of ``mask``, x fastest (the C order of ``mask.T``): radians,
+        wrapped or not, and signal in any unit. Voxels that are not finite, or without a positive magnitude in
+        every echo, get no estimate. ``phase_rad`` is changed in place where readouts were bipolar.
     mask
         (X, Y, Z).
     echo_times_s
         (E,) seconds, increasing, at least two.
+    n_threads
+        Threads to use; any number gives the same bits.
 
     Raises
     ------
@@ -64,56 +72,64 @@ def estimate_b0(
         E364 for fewer than two echoes or times that do not increase, E366 for a mask without a usable voxel.
     """
     times = np.asarray(echo_times_s, np.float64)
-    if times.size < 2 or signal.shape[0] != times.size or not np.all(np.diff(times) > 0):
-        raise InputError("E364", f"phase of {signal.shape[0]} echoes at {times.size} times",
+    if times.size < 2 or phase_rad.shape[0] != times.size or not np.all(np.diff(times) > 0):
+        raise InputError("E364", f"phase of {phase_rad.shape[0]} echoes at {times.size} times",
                          "two or more echoes, times increasing")  # fmt: skip
-    usable = (np.isfinite(signal) & (signal != 0)).all(axis=0)
-    if not usable.any():
-        raise InputError("E366", "no voxel of the mask has phase and magnitude in all echoes",
-                         "a brain with signal", "check the brain mask and the phase images")  # fmt: skip
-    inside = np.zeros(mask.shape, bool)
-    inside[mask] = usable
-    packed = signal if usable.all() else signal[:, usable]
-    box = np.ascontiguousarray(inside[bounding_box(inside)])
-    alternation = find_alternation(packed, box, times)
-    remove_alternation(packed, box, alternation)
-    lines = fit_phase_lines(packed, box, times)
+    voxels, phase, size = _usable(Voxels.of(mask.T), phase_rad, magnitude)
+    inside = voxels.in_box()
+    alternation = find_alternation(phase, size, inside.mask, times)
+    remove_alternation(phase, inside.mask, alternation)
+    lines = fit_phase_lines(phase, size, inside, times, n_threads)
     if times.size > 2 and not alternation.tested:
-        alternation, lines = _try_unequal_alternation(packed, box, lines)
+        alternation, lines = _try_unequal_alternation(phase, size, inside, lines, n_threads)
     if alternation.found:
         lines.halve_ambiguity()
     return B0Map(
-        unpack(lines.slope_hz, inside), unpack(lines.standard_error_hz(), inside), unpack(lines.residual_rad, inside),
+        voxels.unpack(lines.slope_hz).T, voxels.unpack(lines.standard_error_hz()).T, lines.residual_rad,
         lines.ambiguity_hz, lines.echo_offset_rad, alternation,
     )  # fmt: skip
 
 
+def _usable(voxels: Voxels, phase: Floats, magnitude: Floats) -> tuple[Voxels, Floats, Floats]:
+    """Leave out voxels without phase or magnitude in an echo."""
+    # a sum is finite if all of its terms are
+    usable = np.isfinite(phase.sum(axis=0) + magnitude.sum(axis=0)) & (magnitude.min(axis=0) > 0)
+    if not usable.any():
+        raise InputError("E366", "no voxel of the mask has phase and magnitude in all echoes",
+                         "a brain with signal", "check the brain mask and the phase images")  # fmt: skip
+    if usable.all():
+        return voxels, phase, magnitude
+    mask = np.zeros(voxels.mask.shape, bool)
+    mask.reshape(-1)[voxels.index[usable]] = True
+    return Voxels.of(mask), phase[:, usable], magnitude[:, usable]
+
+
 def _try_unequal_alternation(
-    signal: NDArray[np.complexfloating[Any, Any]], inside: NDArray[np.bool_], lines: PhaseLines
+    phase: Floats, magnitude: Floats, voxels: Voxels, lines: PhaseLines, n_threads: int
 ) -> tuple[Alternation, PhaseLines]:
     """Look for an alternation of unequal echoes where residuals hint at one; keep it if it explains them."""
     if float(np.median(np.abs(lines.alternating_rad))) < LEAST_OFFSET_RAD / 2:
         return Alternation(found=False), lines
-    alternation = _compare_polarities(signal, inside, lines.times)
+    alternation = _compare_polarities(phase, magnitude, voxels, lines.times)
     if not alternation.found:
         return alternation, lines
-    remove_alternation(signal, inside, alternation)
-    better = fit_phase_lines(signal, inside, lines.times)
+    remove_alternation(phase, voxels.mask, alternation)
+    better = fit_phase_lines(phase, magnitude, voxels, lines.times, n_threads)
     if float(np.median(better.misfit)) < 0.5 * float(np.median(lines.misfit)):
         return alternation, better
-    remove_alternation(signal, inside, alternation, sign=-1)
+    remove_alternation(phase, voxels.mask, alternation, sign=-1)
     return replace(alternation, found=False), lines
 
 
 def _compare_polarities(
-    signal: NDArray[np.complexfloating[Any, Any]], inside: NDArray[np.bool_], times: NDArray[np.float64]
+    phase: Floats, magnitude: Floats, voxels: Voxels, times: NDArray[np.float64]
 ) -> Alternation:
     """Offset of an echo from the phase that its two neighbours, of the other polarity, predict for it."""
     first = int(np.argmin(times[2:] - times[:-2]))
-    before, here, after = signal[first], signal[first + 1], signal[first + 2]
-    share = (times[first + 1] - times[first]) / (times[first + 2] - times[first])
-    turn = unwrap_in_space(unpack(np.angle(after * np.conj(before)), inside), inside)[inside]
-    left = here * np.conj(before) * np.exp(-1j * np.float32(share) * turn)
-    left = np.conj(left) if first % 2 else left
-    weight = np.abs(left)
-    return fit_alternation(left / weight, np.sqrt(weight), inside)
+    before, here, after = phase[first : first + 3]
+    share = np.float32((times[first + 1] - times[first]) / (times[first + 2] - times[first]))
+    wrapped = np.angle(np.exp(np.complex64(1j) * (after - before)))
+    turn = voxels.pack(unwrap_in_space(voxels.unpack(wrapped), voxels.mask))
+    left = here - before - share * turn
+    sign = np.complex64(-1j if first % 2 else 1j)
+    return fit_alternation(np.exp(sign * left), np.sqrt(magnitude[first] * magnitude[first + 1]), voxels.mask)

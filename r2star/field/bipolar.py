@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float32]
+
 #: Offsets below this are no sign of alternating readouts, radians.
 LEAST_OFFSET_RAD = 0.1
 #: A few numbers are fitted, so that about so many voxels, evenly spread, are plenty.
@@ -40,23 +42,24 @@ class Alternation:
 
 
 def find_alternation(
-    signal: NDArray[np.complexfloating[Any, Any]], inside: NDArray[np.bool_], times: NDArray[np.float64]
+    phase: Floats, magnitude: Floats, inside: NDArray[np.bool_], times: NDArray[np.float64]
 ) -> Alternation:
     """Offset between odd and even echoes from the second differences of phase of equally spaced echoes.
 
-    φ_{e+2} − 2φ_{e+1} + φ_e = ∓2θ holds whatever B0 is. ``signal`` (E, N) of the voxels of ``inside``. Fewer
-    than three echoes, or unequal ones, tell nothing here.
+    φ_{e+2} − 2φ_{e+1} + φ_e = ∓2θ holds whatever B0 is. ``phase``, ``magnitude`` (E, N) of the voxels of
+    ``inside`` (Z, Y, X). Fewer than three echoes, or unequal ones, tell nothing here.
     """
     spacing = np.diff(times)
     if times.size < 3 or np.ptp(spacing) > 1e-3 * spacing.mean():
         return Alternation(found=False, tested=False)
     chosen, _, _ = _thin(inside)
-    some = signal[:, chosen]
-    some = some / np.abs(some[0]).max()  # the fourth power of raw units could overflow
+    some, weights = phase.take(chosen, axis=1), magnitude.take(chosen, axis=1)
+    weights /= weights[0].max()  # the fourth power of raw units could overflow
     doubled = np.zeros(some.shape[1], np.complex64)
     for echo in range(times.size - 2):
-        bend = some[echo + 2] * some[echo] * np.conj(some[echo + 1]) ** 2
-        doubled += np.conj(bend) if echo % 2 == 0 else bend
+        bend = some[echo + 2] + some[echo] - 2 * some[echo + 1]
+        strength = weights[echo + 2] * weights[echo] * weights[echo + 1] ** 2
+        doubled += strength * np.exp(np.complex64(-1j if echo % 2 == 0 else 1j) * bend)
     weight = np.abs(doubled)
     unit = np.divide(doubled, weight, out=np.zeros_like(doubled), where=weight > 0)
     twice = _fit_thin(unit, np.sqrt(weight), inside, 2 * LEAST_OFFSET_RAD)
@@ -75,12 +78,12 @@ def fit_alternation(
     return _fit_thin(unit[chosen], weight[chosen], inside, LEAST_OFFSET_RAD)
 
 
-def _thin(inside: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], int]:
+def _thin(inside: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.bool_], int]:
     """Every so-many-th voxel along each axis: which of the N, the thinned mask, and the step."""
     step = max(1, int((np.count_nonzero(inside) / _ENOUGH_VOXELS) ** (1 / 3)))
     grid = np.zeros(inside.shape, bool)
     grid[::step, ::step, ::step] = True
-    return grid[inside], inside[::step, ::step, ::step], step
+    return np.flatnonzero(grid[inside]), inside[::step, ::step, ::step], step
 
 
 def _fit_thin(
@@ -107,24 +110,24 @@ def _fit_thin(
 
 
 def _positions(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Voxel indices of the True voxels, (N, 3)."""
-    return np.stack(np.nonzero(inside), axis=-1).astype(np.float32)
+    """Voxel indices along x, y, z of the True voxels of a mask (Z, Y, X), (N, 3)."""
+    return np.stack(np.nonzero(inside)[::-1], axis=-1).astype(np.float32)
 
 
 def _centre(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Mean index of the True voxels along each axis."""
-    counts = (inside.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3))
+    """Mean index of the True voxels along x, y, z."""
+    counts = (inside.sum(axis=tuple({0, 1, 2} - {axis})) for axis in (2, 1, 0))
     return np.array([np.average(np.arange(one.size), weights=one) for one in counts], np.float32)
 
 
 def _slope_between_neighbours(
     vector: NDArray[np.complexfloating[Any, Any]], inside: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Mean phase step from voxel to voxel along each axis, radians."""
+    """Mean phase step from voxel to voxel along x, y, z, radians."""
     volume = np.zeros(inside.shape, np.complex64)
     volume[inside] = vector
     steps = []
-    for axis in range(inside.ndim):
+    for axis in (2, 1, 0):
         ahead = np.moveaxis(volume, axis, 0)
         steps.append(np.angle(np.vdot(ahead[:-1], ahead[1:])) if ahead.shape[0] > 1 else 0.0)
     return np.array(steps, np.float64)
@@ -143,14 +146,11 @@ def _weighted_slope(
 
 
 def remove_alternation(
-    signal: NDArray[np.complexfloating[Any, Any]],
-    inside: NDArray[np.bool_],
-    alternation: Alternation,
-    sign: int = 1,
+    phase: Floats, inside: NDArray[np.bool_], alternation: Alternation, sign: int = 1
 ) -> None:
-    """Take θ(r) out of every second echo of ``signal`` (E, N), in place; ``sign`` −1 puts it back."""
+    """Take θ(r) out of every second echo of ``phase`` (E, N), in place; ``sign`` −1 puts it back."""
     if not alternation.found:
         return
     slope = np.array(alternation.slope_rad_per_voxel, np.float32)
     offset = np.float32(alternation.constant_rad) + (_positions(inside) - _centre(inside)) @ slope
-    signal[1::2] *= np.exp(np.complex64(-1j * sign) * offset).astype(signal.dtype)
+    phase[1::2] -= np.float32(sign) * offset

@@ -6,7 +6,7 @@ A linear field across a slice of rectangular profile, or across a box-shaped vox
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2star.field.gradient import GAMMA_HZ_PER_UT
+from r2star.field.voxels import in_parts
 
-_CHUNK = 16384
 _BOX = "3D acquisition: box of the voxel; the real loss depends on the filter of k-space"
 
 
@@ -100,28 +100,34 @@ def dephasing_factor(
     >>> [float(f"{one:.3f}") for one in factor]
     [0.993, 0.789]
     """
-    # echoes first in memory: long rows to work on, and the order in which echoes are read
-    along = np.asarray(gradient_ut_per_m, np.float32).reshape(-1, 3).T
-    factor = np.ones((len(echo_times_s), along.shape[1]), np.float32)
-    for start in range(0, factor.shape[1], _CHUNK):
-        part = factor[:, start : start + _CHUNK]
-        for gradient, length_mm in zip(along, model.lengths_mm):
-            if length_mm > 0:
-                _multiply_sinc(part, gradient[start : start + _CHUNK], length_mm, echo_times_s)
-        np.abs(part, out=part)
-    return np.moveaxis(factor.reshape(len(factor), *gradient_ut_per_m.shape[:-1]), 0, -1)
+    packed = np.asarray(gradient_ut_per_m, np.float32).reshape(-1, 3)
+    factor = np.empty((len(echo_times_s), len(packed)), np.float32)
+    _fill_factor(np.ascontiguousarray(packed.T), echo_times_s, model, factor)
+    used = [axis for axis, length_mm in enumerate(model.lengths_mm) if length_mm > 0]
+    factor[:, ~np.isfinite(packed[:, used]).all(axis=1)] = np.nan
+    return factor.T.reshape(*gradient_ut_per_m.shape[:-1], len(factor))
 
 
-def _multiply_sinc(
-    factor: NDArray[np.float32], gradient: NDArray[np.float32], length_mm: float, times: NDArray[Any]
+def angles_per_s(model: DephasingModel) -> NDArray[np.float32]:
+    """x/t of 1 µT/m along each axis, (3,): half the phase in radians by which the ends of d drift apart in a second."""
+    return np.float32(np.pi * GAMMA_HZ_PER_UT * 1e-3) * np.array(model.lengths_mm, np.float32)
+
+
+def _fill_factor(
+    gradient: Iterable[NDArray[np.float32]],
+    echo_times_s: NDArray[np.floating[Any]],
+    model: DephasingModel,
+    factor: NDArray[np.float32],
+    n_threads: int = 1,
 ) -> None:
-    """Multiply the rows of ``factor`` (E, N) by sin x / x of one axis, in place."""
-    angle_per_s = np.abs(gradient) * np.float32(np.pi * GAMMA_HZ_PER_UT * length_mm * 1e-3)
-    angle, sine = np.empty_like(angle_per_s), np.empty_like(angle_per_s)
-    for row, time in zip(factor, times):
-        # below 1e-3 sin x / x is 1 to float32, and 0/0 is avoided
-        np.maximum(np.multiply(angle_per_s, np.float32(time), out=angle), np.float32(1e-3), out=angle)
-        np.multiply(row, np.divide(np.sin(angle, out=sine), angle, out=sine), out=row)
+    """|F| of gradients, three rows (N,), into (E, N), 1 where a gradient is not known."""
+    from r2star.field.dephasing_kernels import fill_factor
+
+    rows, scales = tuple(gradient), angles_per_s(model)
+    times = np.asarray(echo_times_s, np.float32)
+    in_parts(
+        lambda start, stop: fill_factor(rows, scales, times, factor, start, stop), factor.shape[1], n_threads
+    )
 
 
 def iterate_dephasing(
@@ -129,19 +135,16 @@ def iterate_dephasing(
     echo_times_s: NDArray[np.floating[Any]],
     model: DephasingModel,
     depth: int,
+    n_threads: int = 1,
 ) -> Iterator[NDArray[np.float32]]:
     """The factor for ``depth`` slices after the other, (X, Y, depth, E), so that memory stays bounded.
 
     ``gradient_ut_per_m`` is (X, Y, Z, 3). Where the gradient is unknown |F| is 1: no correction.
     """
-    used = [axis for axis, length_mm in enumerate(model.lengths_mm) if length_mm > 0]
     for start in range(0, gradient_ut_per_m.shape[2], depth):
         # transposed, slabs of images that lie x fastest in memory are contiguous
-        along = [gradient_ut_per_m[:, :, start : start + depth, axis].T for axis in range(3)]
-        known = np.isfinite(sum(along[axis] for axis in used)) if used else np.zeros(along[0].shape, bool)
-        packed = np.zeros((np.count_nonzero(known), 3), np.float32)
-        for axis in used:
-            packed[:, axis] = along[axis][known]
-        factor = np.ones((len(echo_times_s), *known.shape), np.float32)
-        factor[:, known] = np.moveaxis(dephasing_factor(packed, echo_times_s, model), -1, 0)
+        along = gradient_ut_per_m.T[:, start : start + depth]
+        factor = np.empty((len(echo_times_s), *along.shape[1:]), np.float32)
+        rows = (np.ascontiguousarray(one, np.float32).reshape(-1) for one in along)
+        _fill_factor(rows, echo_times_s, model, factor.reshape(len(factor), -1), n_threads)
         yield factor.T

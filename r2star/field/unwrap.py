@@ -1,4 +1,4 @@
-"""Phase unwrapping: in space by scikit-image, in time by prediction from echo to echo.
+"""Phase unwrapping in space by scikit-image, and the mean of a voxel's neighbours, which tells where it went wrong.
 
 scikit-image's `unwrap_phase` joins voxels in the order of their reliability, by second differences (Herráez 2002,
 Appl Opt 41:7437; in 3D Abdul-Rahman 2005, Proc SPIE 5856:32), takes a mask, and only ever adds multiples of 2π.
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from r2star.field.voxels import DEPTH, bounding_box, in_parts
 
 _CYCLE = 2 * np.pi
 
@@ -38,15 +40,6 @@ def unwrap_in_space(phase: NDArray[np.floating[Any]], mask: NDArray[np.bool_]) -
     _settle_parts(unwrapped, inside)
     out[box] = np.where(inside, unwrapped, np.nan)
     return out
-
-
-def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The smallest box of slices that holds every True of a mask that has one."""
-    lengths = range(mask.ndim)
-    found = [
-        np.flatnonzero(mask.any(axis=tuple(other for other in lengths if other != axis))) for axis in lengths
-    ]
-    return tuple(slice(int(hits[0]), int(hits[-1]) + 1) for hits in found)
 
 
 def _unwrap_box(phase: NDArray[Any], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -99,69 +92,18 @@ def _settle_parts(unwrapped: NDArray[np.float64], inside: NDArray[np.bool_]) -> 
     unwrapped[others] += shift[labels]
 
 
-def mean_of_neighbours(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Mean of the up to 26 neighbours inside the mask, the own value where there is none; (X, Y, Z) all."""
-    from scipy.ndimage import uniform_filter
-
-    share = np.float32(1 / 3**mask.ndim)
-    own = np.where(mask, values, 0).astype(np.float32)
-    n_others = uniform_filter(mask.astype(np.float32), size=3, mode="constant")
-    n_others -= share * mask
-    others = uniform_filter(own, size=3, mode="constant")
-    others -= share * own
-    return np.divide(others, n_others, out=own, where=n_others > 0.5 * share)
-
-
-def unwrap_in_time(
-    signal: NDArray[np.complexfloating[Any, Any]],
-    weight: NDArray[np.float32],
-    echo_times_s: NDArray[np.floating[Any]],
-    slope_hz: NDArray[np.floating[Any]],
-    span_s: float = 0.0,
+def mean_of_neighbours(
+    values: NDArray[np.float32], mask: NDArray[np.bool_], n_threads: int = 1
 ) -> NDArray[np.float32]:
-    """Phase of each echo relative to the first, ψ_e = arg(s_e s̄_1) + 2πn, radians, (E, N).
+    """Mean of the up to 26 neighbours inside the mask, the own value where there is none; NaN outside it.
 
-    ``signal`` is (E, N), ``slope_hz`` (N,). n is chosen so that each echo lies nearest to its prediction from
-    a weighted line through the echoes before it (weights |s|², the inverse variance of phase) and
-    ``slope_hz``, which counts as if measured over ``span_s`` seconds.
+    All of one shape, of three axes; ``values`` outside the mask don't matter.
     """
-    n_echoes, n_voxels = signal.shape
-    relative = np.zeros((n_echoes, n_voxels), np.float32)
-    reference = np.conj(signal[0])
-    since_first = (np.asarray(echo_times_s, np.float64) - float(echo_times_s[0])).astype(np.float32)
-    line = _RunningLine(weight[0], (np.float32(_CYCLE) * slope_hz).astype(np.float32), np.float32(span_s))
-    for echo in range(1, n_echoes):
-        measured = np.angle(signal[echo] * reference)
-        turns = np.round((line.slope * since_first[echo] + line.start - measured) / np.float32(_CYCLE))
-        relative[echo] = measured + np.float32(_CYCLE) * turns
-        if echo + 1 < n_echoes:
-            line.add(weight[echo], since_first[echo], relative[echo])
-    return relative
+    from r2star.field.kernels import average_neighbours
 
-
-class _RunningLine:
-    """Weighted line start + slope·t through the echoes so far, the first at (0, 0), from a known slope."""
-
-    def __init__(
-        self, first_weight: NDArray[np.float32], slope: NDArray[np.float32], span_s: np.float32
-    ) -> None:
-        self.start: NDArray[np.float32] = np.zeros_like(slope)
-        self.slope, self._known = slope, slope
-        # two measurements of equal weight, span_s apart, tell the slope with the information w·span²/2
-        self._information = first_weight * span_s**2 / 2
-        self._w = first_weight
-        self._t, self._tt, self._p, self._tp = (np.zeros_like(slope) for _ in range(4))
-
-    def add(self, weight: NDArray[np.float32], time: np.float32, phase: NDArray[np.float32]) -> None:
-        """Add one echo and refresh the line; where no weight is left it stays as it was."""
-        self._w = self._w + weight
-        self._t += weight * time
-        self._tt += weight * time**2
-        self._p += weight * phase
-        self._tp += weight * time * phase
-        total = np.where(self._w > 0, self._w, np.float32(1))
-        mean_time = self._t / total
-        spread = self._tt - self._t * mean_time + self._information
-        moment = self._tp - self._p * mean_time + self._information * self._known
-        self.slope = np.divide(moment, spread, out=self.slope.copy(), where=spread > 0)
-        self.start = self._p / total - self.slope * mean_time
+    inside = np.ascontiguousarray(mask).view(np.uint8)
+    known, out = np.ascontiguousarray(values, np.float32), np.full(mask.shape, np.nan, np.float32)
+    in_parts(
+        lambda start, stop: average_neighbours(known, inside, out, start, stop), len(mask), n_threads, DEPTH
+    )
+    return out

@@ -26,7 +26,11 @@ ROW_WARNINGS: Mapping[str, str] = {
     "W466": "lesions overlap the region; the statistics are without them",
     "W467": "more than half of the region has no accepted estimate",
     "W468": "outliers were left out",
+    "W470": "field gradients add more than 1/s to R2*",
 }
+
+#: A region to whose R2* field gradients add more is flagged, 1/s.
+LARGE_BIAS_PER_S = 1.0
 
 
 class RegionLike(Protocol):
@@ -234,6 +238,7 @@ def _with_warnings(row: RegionSummary, rule: VoxelRule, n_accepted: int, *, at_e
         "W466": row.lesion_overlap > 0,
         "W467": row.n_voxels > 0 and n_accepted < row.n_voxels / 2,
         "W468": row.n_outliers > 0,
+        "W470": row.gradient_bias_per_s > LARGE_BIAS_PER_S,
     }
     warnings = tuple(code for code, holds in checks.items() if holds)
     return replace(row, warnings=warnings)

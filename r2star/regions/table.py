@@ -45,7 +45,11 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "snr_first_echo": (f"Median over voxels of the first echo over sigma; {_SIGMA}", ""),
     "snr_last_echo": (f"Median over voxels of the last echo over sigma; {_SIGMA}", ""),
     "fit_residual": ("Median over voxels of sqrt(RSS/(E-2)) of the fit over S0", ""),
-    "gradient_bias_per_s": ("Median over voxels of what macroscopic field gradients add to R2*", "1/s"),
+    "gradient_bias_per_s": (
+        "Median over voxels of what macroscopic field gradients add to R2*; with --field-gradient correct it has "
+        "been taken out, except where warnings hold W360 or W364",
+        "1/s",
+    ),
     "lesion_overlap": ("Fraction of the region's voxels inside lesions", ""),
     "iron_mg_per_kg": ("Iron per wet tissue mass, by the calibration", "mg/kg"),
     "iron_stderr_mg_per_kg": ("Standard error of iron", "mg/kg"),

@@ -1,7 +1,6 @@
 """Steps: phase → B0 map and its gradient; gradient and R2* → the bias of R2* that the gradient causes.
 
-Reads and writes through `r2star.images`; the numbers come from `r2star.field`. Echoes are read one at a time,
-and only the mask's voxels are kept.
+Writes through `r2star.images`; echoes come packed from `r2star.steps.phase`, the numbers from `r2star.field`.
 """
 
 from __future__ import annotations
@@ -9,8 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,20 +20,18 @@ from r2star.field import (
     B0Map,
     DephasingModel,
     PhaseUnit,
-    choose_dephasing,
+    Voxels,
     fit_gradient,
     iterate_dephasing,
-    measure_phase_range,
     predict_bias_map,
-    recognise_phase_unit,
 )
 from r2star.field import estimate_b0 as estimate_b0_of_arrays
-from r2star.images import Grid, read_image, read_images, write_image
+from r2star.images import Grid, read_image, write_image
+from r2star.steps.dephasing import dephasing_of, interpolation
+from r2star.steps.phase import naming, read_echoes
 
 #: A field known in less than this share of the brain is told.
 _LEAST_SHARE = 0.95
-#: Echoes and mask lie on one grid to within this distance at the corners, mm.
-GRID_TOLERANCE_MM = 0.1
 #: Voxels whose gradient raises R2* by more than this are counted, 1/s.
 LARGE_BIAS_PER_S = 1.0
 _ALGORITHM = (
@@ -49,17 +44,21 @@ _BIAS_REFERENCE = (
 _REFERENCE = "Abdul-Rahman et al. 2005, Proc SPIE 5856:32 (unwrapping)"
 
 
+#: Doubts about the phase that a unit can do without.
+DOUBTS = frozenset({"E360", "E361", "E362", "E363", "E366"})
+
+
 class FieldMaps(NamedTuple):
     """Maps on the grid of the echoes, NaN outside the brain; ``derivatives`` lists all, with sidecars.
 
     ``gradient_map`` has three volumes: µT/m along the first, second and third axis of the grid. ``facts`` is
-    JSON.
+    JSON. Where the phase is in doubt there are no maps, and a notice says why.
     """
 
-    b0_map: Path
-    b0_stderr_map: Path
-    gradient_map: Path
-    facts: Path
+    b0_map: Path | None
+    b0_stderr_map: Path | None
+    gradient_map: Path | None
+    facts: Path | None
     derivatives: tuple[Path, ...]
     notices: tuple[Notice, ...]
 
@@ -81,78 +80,103 @@ def estimate_b0(
     *,
     sidecar: dict[str, Any] | None = None,
     assume_orientation: bool = False,
+    required: bool = False,
     n_threads: int = 1,
 ) -> FieldMaps:
     """B0 in Hz from the phase of the echoes, and its gradient in µT/m.
 
     ``sidecar`` is the inherited metadata of the phase images, of which ``Units``, ``MRAcquisitionType``,
-    ``SliceThickness`` and ``SliceEncodingDirection`` are used.
+    ``SliceThickness``, ``SliceEncodingDirection`` and what tells of interpolation are used. Phase in doubt gives
+    no maps but the notice W363, unless it is ``required``: a correction that was asked for must not be left out.
 
     Raises
     ------
     InputError
-        E1 for an image; E360, E361, E362, E363 where the unit of phase is in doubt; E364 too few echoes; E365
-        images of different shapes; E366 nothing to estimate from; E367 a mask that lies elsewhere.
+        E1 for an image; E364 too few echoes; E365 images of different shapes; E367 a mask that lies elsewhere.
+        Where ``required``: E360, E361, E362, E363 for phase of a doubtful unit, E366 for nothing to estimate from.
     """
+    try:
+        return _map_field(phase, magnitude, brain_mask, echo_times_s, out_dir, dict(sidecar or {}),
+                          assume_orientation=assume_orientation, n_threads=n_threads)  # fmt: skip
+    except InputError as doubt:
+        if required or doubt.code not in DOUBTS:
+            raise
+        found = f"the field is not mapped, for the phase is in doubt: {doubt.found}"
+        notice = Notice("W363", found, doubt.fix, Path(doubt.path).name)
+        return FieldMaps(None, None, None, None, (), (notice,))
+
+
+def _map_field(
+    phase: tuple[Path, ...],
+    magnitude: tuple[Path, ...],
+    brain_mask: Path,
+    echo_times_s: tuple[float, ...],
+    out_dir: Path,
+    known: dict[str, Any],
+    *,
+    assume_orientation: bool,
+    n_threads: int,
+) -> FieldMaps:
+    """`estimate_b0`, whatever the doubt."""
     order = np.argsort(echo_times_s, kind="stable")
     times = np.asarray(echo_times_s, np.float64)[order]
-    known = dict(sidecar or {})
-    mask_image = read_image(brain_mask, assume_orientation=assume_orientation)
-    mask, grid = np.ascontiguousarray(np.nan_to_num(mask_image.data) > 0), mask_image.grid
     if not len(phase) == len(magnitude) == len(times):
         found = f"{len(phase)} phase and {len(magnitude)} magnitude images for {len(times)} echo times"
         raise InputError("E364", found, "one of each an echo is needed", path=phase[0] if phase else "")
+    brain = read_image(brain_mask, assume_orientation=assume_orientation)
+    mask, grid = brain.data > 0, brain.grid
     pairs = [(phase[echo], magnitude[echo]) for echo in order]
     how = {"assume_orientation": assume_orientation, "n_threads": n_threads}
-    echoes = _Echoes(pairs, mask, grid, known.get("Units"), **how)
-    b0 = estimate_b0_of_arrays(echoes.signal, mask, times)
-    gradient = fit_gradient(b0.b0_hz, grid.voxel_size_mm)
+    echoes = read_echoes(pairs, Voxels.of(mask.T), grid, known.get("Units"), **how)
+    with naming(pairs[0][0]):
+        b0 = estimate_b0_of_arrays(echoes.phase_rad, echoes.magnitude, mask, times, n_threads)
+    gradient = fit_gradient(b0.b0_hz, grid.voxel_size_mm, b0.b0_se_hz, n_threads=n_threads)
     model = dephasing_of(known, grid)
     facts = _facts(echoes.unit, b0, model, mask, times)
     maps: dict[str, tuple[str, NDArray[np.float32]]] = {
         "desc-B0_fieldmap": ("b0", b0.b0_hz),
         "desc-B0stderr_fieldmap": ("b0_stderr", b0.b0_se_hz),
         "desc-gradient_fieldmap": ("gradient", gradient.ut_per_m),
-        "magnitude": ("magnitude", echoes.mean_magnitude),
+        "magnitude": ("magnitude", echoes.mean_magnitude.T),
     }
+    if gradient.se_ut_per_m is not None:
+        maps["desc-gradientstderr_fieldmap"] = ("gradient_stderr", gradient.se_ut_per_m)
     files = _write_maps(out_dir, maps, grid, facts, n_threads)
     told = write_json(out_dir / "field_facts.json", facts)
-    return FieldMaps(
-        files[0], files[2], files[4], told, tuple(files), tuple(_notices(b0, model, mask, phase))
-    )
+    notices = _notices(b0, model, mask, phase, interpolation(known, grid.voxel_size_mm))
+    return FieldMaps(files[0], files[2], files[4], told, tuple(files), tuple(notices))
 
 
 def predict_gradient_bias(
     r2star_map: Path,
-    gradient_map: Path,
-    facts: Path,
     echo_times_s: tuple[float, ...],
     out_dir: Path,
     *,
+    gradient_map: Path | None = None,
+    facts: Path | None = None,
     method: str = "nonlinear",
     corrected: bool = False,
+    n_threads: int = 1,
 ) -> GradientBias:
     """By how much the gradient raises the R2* of an uncorrected fit, voxel by voxel.
 
     ``r2star_map`` is that fit, or with ``corrected`` the fit that took the gradient into account. ``facts``
-    is what `estimate_b0` wrote.
+    is what `estimate_b0` wrote; without them there is no bias.
     """
-    model = _read_model(facts)
-    if not model.known:
+    if gradient_map is None or facts is None or not (model := _read_model(facts)).known:
         return GradientBias(None, (), ())
     r2star = read_image(r2star_map)
     gradient = read_image(gradient_map).data.astype(np.float32, copy=False)
     times = np.asarray(echo_times_s, np.float64)
     rate = r2star.data.astype(np.float32, copy=False)
-    bias = predict_bias_map(rate, gradient, times, model, method, corrected=corrected)
+    bias = predict_bias_map(rate, gradient, times, model, method, corrected=corrected, n_threads=n_threads)
     known = np.isfinite(bias)
     share = float((bias[known] > LARGE_BIAS_PER_S).mean()) if known.any() else 0.0
     content = image_sidecar(
-        "r2star",
+        "gradient_bias",
         algorithm=f"Expected bias of the {method} fit for {model.reason}",
         reference=_BIAS_REFERENCE,
         extra={
-            "Description": "Part of R2* that the gradient of B0 causes; NaN where there is none",
             "EchoTime": [float(time) for time in times],
             "ShareAbove1PerS": round(share, 4),
             "TakenOut": corrected,
@@ -164,7 +188,7 @@ def predict_gradient_bias(
 
 
 def read_dephasing(
-    gradient_map: Path, facts: Path, echo_times_s: Sequence[float], depth: int
+    gradient_map: Path, facts: Path, echo_times_s: Sequence[float], depth: int, n_threads: int = 1
 ) -> Iterator[NDArray[np.float32]] | None:
     """The factor |F(t)| for ``depth`` slices after the other, (X, Y, depth, E); None where no model is known.
 
@@ -174,90 +198,12 @@ def read_dephasing(
     if not model.known:
         return None
     gradient = read_image(gradient_map).data.astype(np.float32, copy=False)
-    return iterate_dephasing(gradient, np.asarray(echo_times_s, np.float64), model, depth)
+    return iterate_dephasing(gradient, np.asarray(echo_times_s, np.float64), model, depth, n_threads)
 
 
 def _read_model(facts: Path) -> DephasingModel:
     told = json.loads(facts.read_text())["Dephasing"]
     return DephasingModel(told["kind"], tuple(told["lengths_mm"]), told["reason"])
-
-
-def dephasing_of(sidecar: Mapping[str, Any], grid: Grid) -> DephasingModel:
-    """How voxels dephase, by what the sidecar says; slices lie along the third axis unless it tells."""
-    direction = str(sidecar.get("SliceEncodingDirection") or "k").lower()[:1]
-    thickness = sidecar.get("SliceThickness")
-    plain = isinstance(thickness, int | float) and not isinstance(thickness, bool)
-    kind = sidecar.get("MRAcquisitionType")
-    model = choose_dephasing(
-        kind if isinstance(kind, str) else None,
-        float(thickness) if plain and thickness is not None else None,
-        grid.voxel_size_mm,
-        "ijk".index(direction) if direction in "ijk" else 2,
-    )
-    axis = int(np.argmax(model.lengths_mm))
-    if model.kind == "slice" and not 0.2 < model.lengths_mm[axis] / grid.voxel_size_mm[axis] < 2.5:
-        thick, apart = model.lengths_mm[axis], grid.voxel_size_mm[axis]
-        reason = f"SliceThickness {thick:g} mm does not fit slices that lie {apart:.3g} mm apart"
-        return replace(model, kind="none", lengths_mm=(0.0, 0.0, 0.0), reason=reason)
-    return model
-
-
-class _Echoes:
-    """Complex signal (E, N) of the mask's voxels, first echo first, in one decided unit of phase."""
-
-    def __init__(
-        self,
-        pairs: Sequence[tuple[Path, Path]],
-        mask: NDArray[np.bool_],
-        grid: Grid,
-        declared: object,
-        **how: Any,
-    ) -> None:
-        self.signal = np.empty((len(pairs), int(np.count_nonzero(mask))), np.complex64)
-        self.mean_magnitude = np.zeros(mask.shape, np.float32, order="F")  # as images are read
-        ranges = []
-        for packed, paths in zip(self.signal, pairs):
-            stored, size = _read_pair(paths, grid, **how)
-            with _naming(paths[0]):
-                ranges.append(measure_phase_range(stored))
-            # the unit is known after the last echo: until then phase lies in the real part
-            packed.real = stored[mask]
-            packed.imag = size[mask]
-            self.mean_magnitude += size
-        self.mean_magnitude = np.nan_to_num(self.mean_magnitude / np.float32(len(pairs)), posinf=0, neginf=0)
-        with _naming(pairs[0][0]):
-            self.unit = recognise_phase_unit(ranges, declared if isinstance(declared, str) else None)
-        for packed in self.signal:
-            phase, size = self.unit.to_radians(packed.real), np.maximum(packed.imag, 0)
-            packed.real = size * np.cos(phase)
-            packed.imag = size * np.sin(phase)
-
-
-def _read_pair(
-    paths: tuple[Path, Path], grid: Grid, **how: Any
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Phase and magnitude of one echo."""
-    images = read_images(paths, **how)
-    for path, image in zip(paths, images):
-        own, masks = ("×".join(map(str, one)) for one in (image.data.shape, grid.shape))
-        if own != masks:
-            found = f"the image has shape {own}, the brain mask {masks}"
-            raise InputError("E365", found, "one shape", "export the series again", path=path)
-        if not image.grid.same_as(grid, tol_mm=GRID_TOLERANCE_MM):
-            found = "the image lies elsewhere in space than the brain mask"
-            raise InputError("E367", found, "one grid", "make the mask from these images", path=path)
-    phase, magnitude = (image.data.astype(np.float32, copy=False) for image in images)
-    return phase, magnitude
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Put the file's name to an error of a kernel, which knows none."""
-    try:
-        yield
-    except InputError as error:
-        error.path = str(path)
-        raise
 
 
 def _facts(
@@ -290,8 +236,8 @@ def _write_maps(
     def write(name: str) -> tuple[Path, Path]:
         kind, values = maps[name]
         extra: dict[str, Any] = dict(facts) if kind == "b0" else {"EchoTime": facts["EchoTime"]}
-        if kind == "gradient":
-            extra |= {"Units": "uT/m", "Axes": ["i", "j", "k"], "Dephasing": facts["Dephasing"]}
+        if kind in ("gradient", "gradient_stderr"):
+            extra |= {"Axes": ["i", "j", "k"], "Dephasing": facts["Dephasing"]}
         fitted = {"algorithm": _ALGORITHM, "reference": _REFERENCE} if kind != "magnitude" else {}
         image = write_image(out_dir / f"{name}.nii.gz", values, grid)
         content = image_sidecar(kind, skull_stripped=kind != "magnitude", **fitted, extra=extra)
@@ -302,12 +248,17 @@ def _write_maps(
 
 
 def _notices(
-    b0: B0Map, model: DephasingModel, mask: NDArray[np.bool_], phase: Sequence[Path]
+    b0: B0Map, model: DephasingModel, mask: NDArray[np.bool_], phase: Sequence[Path], interpolated: str
 ) -> Iterator[Notice]:
     where = phase[0].name
     if not model.known:
         found = f"the effect of field gradients on R2* is neither predicted nor corrected: {model.reason}"
         yield Notice("W360", found, "give it in the sidecar", where)
+    elif model.kind == "voxel" and interpolated:
+        found = (
+            f"{interpolated}, so dephasing, which is computed from the stored voxels, is known roughly only"
+        )
+        yield Notice("W365", found, "export without interpolation", where)
     if b0.alternation.found:
         found = f"odd and even echoes differ in phase by {b0.alternation.rms_rad:.2f} rad"
         yield Notice("W361", f"{found}, as bipolar readouts leave; it was taken out", path=where)

@@ -90,7 +90,9 @@ def fit_maps(
             for name, (_, kind) in MAPS.items()
         ]
         pool = stack.enter_context(ThreadPoolExecutor(max(1, n_threads)))
-        factors = _dephasing(gradient_map, field_facts, echo_times_s, _depth(grid, len(echo_times_s)))
+        factors = _dephasing(
+            gradient_map, field_facts, echo_times_s, _depth(grid, len(echo_times_s)), n_threads
+        )
         for slab, factor in zip(_slabs(readers, grid, len(echo_times_s), pool), factors):
             signal = np.moveaxis(slab, 0, -1)
             decay = fit_decay(
@@ -153,12 +155,16 @@ def _slabs(
 
 
 def _dephasing(
-    gradient_map: Path | None, facts: Path | None, echo_times_s: Sequence[float], depth: int
+    gradient_map: Path | None,
+    facts: Path | None,
+    echo_times_s: Sequence[float],
+    depth: int,
+    n_threads: int,
 ) -> Iterator[NDArray[np.float32] | None]:
     """The factor |F(t)| slab by slab, or None for every slab."""
     known = None
     if gradient_map is not None and facts is not None:
-        known = read_dephasing(gradient_map, facts, echo_times_s, depth)
+        known = read_dephasing(gradient_map, facts, echo_times_s, depth, n_threads)
     return repeat(None) if known is None else known
 
 

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2star.errors import InputError, Notice
+from r2star.field import PhaseRange
 from r2star.files import sha256_of, write_text_atomically
 from r2star.fit.noise import N_SAMPLES, NoiseEstimate, estimate_noise_sigma
 from r2star.images import Grid, Image, read_image, read_images, write_image
+from r2star.steps.phase import decide_phase_unit, measure_range
 
 #: Echoes of one unit lie on one grid to within this distance at the corners, mm.
 ECHO_GRID_TOLERANCE_MM = 0.01
@@ -53,19 +55,22 @@ def check_inputs(
     xform: str | None = None,
     assume_orientation: bool = False,
     found_notices: str = "[]",
+    phase_required: bool = False,
+    phase_units: str | None = None,
 ) -> CheckedInputs:
     """Read every file of a unit to its end, check shapes, grids and values of the echoes, and estimate σ.
 
     Real and imaginary parts become magnitude and phase (radians) in ``out_dir``. Where ``xform`` or
     ``assume_orientation`` settle an orientation, the images are written afresh with it, so that nobody decides
-    again. ``found_notices`` is a JSON list of the warnings that finding the unit raised.
+    again. ``found_notices`` is a JSON list of the warnings that finding the unit raised. Where phase is required,
+    its unit (``phase_units`` in the sidecar) is decided here already, before any work.
 
     Raises
     ------
     InputError
-        E1 for a file, E301 to E310 for values, shapes and grids.
+        E1 for a file, E301 to E310 for values, shapes and grids, E360 to E363 for a required phase in doubt.
     """
-    reading = _Reading(out_dir, xform, assume_orientation)
+    reading = _Reading(out_dir, xform, assume_orientation, measures_phase=phase_required)
     reading.notices += [Notice(**one) for one in json.loads(found_notices)]
     reading.hashes |= {str(path): sha256_of(path) for path in sidecars}
     kinds = {"magnitude": magnitude, "phase": phase, "real": real, "imaginary": imaginary}
@@ -73,10 +78,13 @@ def check_inputs(
     check_one_grid(reading.paths, reading.grids)
     check_distinct(magnitude, reading.samples)
     reading.notices += check_falling(magnitude, reading.samples)
+    if phase_required:
+        decide_phase_unit(reading.phase_ranges, phase_units, phase[0])
     noise = write_noise(out_dir, reading.samples, echo_times_s)
-    if real and not magnitude:
+    if (real and not magnitude) or (real and imaginary and not phase):
         parts = _magnitude_and_phase(settled["real"], settled["imaginary"], out_dir)
-        settled["magnitude"], settled["phase"] = parts
+        for kind, made in zip(("magnitude", "phase"), parts):
+            settled[kind] = settled[kind] or made
     notices = tuple(dict.fromkeys(reading.notices))
     return CheckedInputs(settled["magnitude"], settled["phase"], reading.write_hashes(), noise, notices)
 
@@ -107,8 +115,11 @@ def check_t1w(
 class _Reading:
     """Reads images by one rule and remembers their hashes, grids and warnings."""
 
-    def __init__(self, out_dir: Path, xform: str | None, assume_orientation: bool) -> None:
-        self._out_dir = out_dir
+    def __init__(
+        self, out_dir: Path, xform: str | None, assume_orientation: bool, *, measures_phase: bool = False
+    ) -> None:
+        self._out_dir, self._measures_phase = out_dir, measures_phase
+        self.phase_ranges: list[PhaseRange] = []
         self._rule: dict[str, Any] = {"xform": xform, "assume_orientation": assume_orientation}
         self._settle = xform is not None or assume_orientation
         self.hashes: dict[str, str] = {}
@@ -144,6 +155,8 @@ class _Reading:
             if kind == "magnitude":
                 self.notices += _check_magnitude(path, image.data)
                 self.samples.append(sample_of(image.data))
+            if kind == "phase" and self._measures_phase:
+                self.phase_ranges.append(measure_range(image.data, path))
             settled.append(own)
         return tuple(settled)
 

@@ -53,3 +53,14 @@ def sum_over_spins():
         return (signal + noise / snr if snr else signal), field_hz(*centres)
 
     return simulate
+
+
+@pytest.fixture(scope="session")
+def polar():
+    """Phase and magnitude, packed as `estimate_b0` takes them, of complex echoes (E, X, Y, Z) in a mask."""
+
+    def pack(signal, mask):
+        packed = np.stack([echo.T[mask.T] for echo in signal])
+        return np.angle(packed).astype(np.float32), np.abs(packed).astype(np.float32)
+
+    return pack

@@ -10,7 +10,10 @@ from r2star.field import (
     GAMMA_HZ_PER_UT,
     choose_dephasing,
     dephasing_factor,
+    estimate_b0,
     expected_bias,
+    fit_gradient,
+    iterate_dephasing,
     predict_bias,
     predict_bias_map,
 )
@@ -128,3 +131,41 @@ def test_maps_know_which_axes_count():
     np.testing.assert_allclose(bias[~unknown], 8.4, atol=0.06)
     back = predict_bias_map(rate - bias, gradient, EVEN, model, corrected=True)
     np.testing.assert_allclose(back[~unknown], bias[~unknown], rtol=5e-3)
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+@pytest.mark.parametrize("method", SOLVERS)
+@pytest.mark.parametrize(("kind", "size_mm"), [("2D", (1.0, 1.0, 2.0)), ("3D", (1.0, 1.5, 2.0))])
+def test_the_table_gives_what_each_voxel_by_itself_gives(method, corrected, kind, size_mm):
+    times = EVEN if method == "arlo" else UNEVEN
+    rng = np.random.default_rng(8)
+    shape = (20, 20, 10)
+    rate = rng.uniform(0, 200, shape).astype(np.float32)
+    gradient = rng.normal(0, 90, (*shape, 3)).astype(np.float32)
+    model = choose_dephasing(kind, size_mm[2], size_mm)
+    bias_of = expected_bias if corrected else predict_bias
+    alone = bias_of(
+        rate.ravel(), dephasing_factor(gradient, times, model).reshape(-1, times.size), times, method
+    )
+    by_table = predict_bias_map(rate, gradient, times, model, method, corrected=corrected).ravel()
+    known = np.isfinite(alone)
+    assert known.mean() > 0.99
+    np.testing.assert_allclose(by_table[known], alone[known], rtol=2e-3, atol=2e-3)
+
+
+def test_any_number_of_threads_gives_the_same_bits(sum_over_spins, polar):
+    mask = np.ones((40, 40, 30), bool)
+    mask[:3, 5:9, ::7] = False
+    signal, _ = sum_over_spins(mask.shape, (2.0,) * 3, lambda x, y, z: 30 + 4 * x - 3 * z, 30.0, EVEN)
+    model = choose_dephasing("3D", None, (2.0, 2.0, 2.0))
+    found = []
+    for n_threads in (1, 2, 7):
+        b0 = estimate_b0(*polar(signal, mask), mask, EVEN, n_threads)
+        gradient = fit_gradient(b0.b0_hz, (2.0, 2.0, 2.0), b0.b0_se_hz, n_threads=n_threads)
+        bias = predict_bias_map(
+            np.full(mask.shape, 31.0), gradient.ut_per_m, EVEN, model, n_threads=n_threads
+        )
+        factor = next(iterate_dephasing(gradient.ut_per_m, EVEN, model, depth=30, n_threads=n_threads))
+        maps = (b0.b0_hz, b0.b0_se_hz, gradient.ut_per_m, gradient.se_ut_per_m, bias, factor)
+        found.append((b0.echo_offset_rad, *(one.tobytes() for one in maps)))
+    assert found[0] == found[1] == found[2]

@@ -176,6 +176,18 @@ def test_a_region_at_the_edge_of_the_image_is_flagged() -> None:
     assert math.isnan(both.coverage)
 
 
+def test_a_region_whose_r2star_the_field_raises_by_more_than_1_per_s_is_flagged() -> None:
+    maps, labels = head()
+    bias = np.where(labels == 1, 0.99, 1.01)
+    left, right, _ = summarise_regions(
+        replace(maps, gradient_bias_per_s=bias), labels, REGIONS[:2], voxel_volume_mm3=1
+    )
+    assert ["W470" in row.warnings for row in (left, right)] == [False, True]
+    unknown = replace(maps, gradient_bias_per_s=np.full(labels.shape, np.nan))
+    rows = summarise_regions(unknown, labels, REGIONS, voxel_volume_mm3=1)
+    assert not any("W470" in row.warnings for row in rows)
+
+
 def test_small_unreliable_and_lesioned_regions_are_flagged() -> None:
     labels = np.zeros((20, 20, 3), np.uint8)
     labels[2:12, 2, 1], labels[2:11, 6, 1] = 1, 101

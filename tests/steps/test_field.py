@@ -82,6 +82,7 @@ def test_every_map_has_a_sidecar_with_its_unit(head, tmp_path):
         "desc-B0_fieldmap": "Hz",
         "desc-B0stderr_fieldmap": "Hz",
         "desc-gradient_fieldmap": "uT/m",
+        "desc-gradientstderr_fieldmap": "uT/m",
         "magnitude": "arbitrary",
     }
     assert all(content["SkullStripped"] == (name != "magnitude") for name, content in told.items())
@@ -111,7 +112,7 @@ def test_bias_is_predicted_and_correction_removes_it(head, tmp_path):
     signal = np.stack([read_image(path).data for path in magnitude], axis=-1)
     plain = fit_decay(signal, TIMES, "nonlinear").r2star_per_s
     fitted = write_image(tmp_path / "R2starmap.nii.gz", plain, GRID)
-    bias = predict_gradient_bias(fitted, maps.gradient_map, maps.facts, TIMES, tmp_path)
+    bias = predict_gradient_bias(fitted, TIMES, tmp_path, gradient_map=maps.gradient_map, facts=maps.facts)
     mask = _mask()
     real = np.median(plain[mask]) - RATE
     assert real > 4
@@ -134,7 +135,9 @@ def test_bias_is_predicted_and_correction_removes_it(head, tmp_path):
     np.testing.assert_allclose(corrected[~mask], plain[~mask], rtol=1e-4, atol=1e-3)
 
     true = write_image(tmp_path / "corrected_R2starmap.nii.gz", corrected, GRID)
-    removed = predict_gradient_bias(true, maps.gradient_map, maps.facts, TIMES, tmp_path, corrected=True)
+    removed = predict_gradient_bias(
+        true, TIMES, tmp_path, gradient_map=maps.gradient_map, facts=maps.facts, corrected=True
+    )
     assert np.median(read_image(removed.bias_map).data[mask]) == pytest.approx(real, rel=0.1)
 
 
@@ -155,7 +158,8 @@ def test_missing_facts_turn_the_effect_off_in_one_line(head, tmp_path, sidecar, 
     assert named in notice.message
     assert "\n" not in notice.message
     assert np.isfinite(read_image(maps.b0_map).data[_mask()]).all()
-    assert predict_gradient_bias(maps.b0_map, maps.gradient_map, maps.facts, TIMES, tmp_path).bias_map is None
+    files = {"gradient_map": maps.gradient_map, "facts": maps.facts}
+    assert predict_gradient_bias(maps.b0_map, TIMES, tmp_path, **files).bias_map is None
     assert read_dephasing(maps.gradient_map, maps.facts, TIMES, depth=4) is None
 
 
@@ -190,21 +194,53 @@ def test_a_brain_partly_without_signal_is_warned_of(head, tmp_path):
     assert np.isfinite(b0[:, :, 6:][_mask()[:, :, 6:]]).all()
 
 
-def test_doubtful_phase_names_its_file(head, tmp_path):
+@pytest.mark.parametrize(
+    ("code", "sidecar", "spoil"),
+    [
+        ("E360", {"Units": "rad"}, lambda stored: stored),
+        ("E361", {}, lambda stored: stored * 0.37 + 900),
+        ("E362", {}, lambda stored: stored * 0),
+        ("E363", {}, lambda stored: stored * 0.01),
+        ("E366", {}, lambda stored: np.where(_mask(), np.nan, stored)),
+    ],
+)
+def test_phase_in_doubt_is_left_out_with_one_line_and_refused_where_it_is_required(
+    head, tmp_path, code, sidecar, spoil
+):
     phase, magnitude, brain = head
-    write_image(phase[1], np.zeros(SHAPE), GRID)
-    with pytest.raises(InputError) as caught:
-        estimate_b0(phase, magnitude, brain, TIMES, tmp_path, sidecar=SLICES_OF_2_MM)
-    assert caught.value.code == "E362"
-    assert caught.value.path == str(phase[1])
+    for path in phase if code in ("E361", "E366") else phase[1:2]:
+        write_image(path, spoil(read_image(path).data), GRID)
+    maps = estimate_b0(phase, magnitude, brain, TIMES, tmp_path, sidecar=SLICES_OF_2_MM | sidecar)
+    (notice,) = maps.notices
+    assert notice.code == "W363"
+    assert notice.path.endswith("_part-phase_MEGRE.nii.gz")
+    assert "\n" not in notice.message
+    assert (maps.b0_map, maps.gradient_map, maps.facts, maps.derivatives) == (None, None, None, ())
     assert not list(tmp_path.glob("desc-*"))
+    fitted = fit_maps(magnitude, TIMES, tmp_path, gradient_map=maps.gradient_map, field_facts=maps.facts)
+    assert predict_gradient_bias(fitted.r2star_map, TIMES, tmp_path).bias_map is None
+    with pytest.raises(InputError, match=f"R2S-{code}") as caught:
+        estimate_b0(phase, magnitude, brain, TIMES, tmp_path, sidecar=SLICES_OF_2_MM | sidecar, required=True)
+    assert caught.value.path in map(str, phase)
+    assert caught.value.fix
 
 
-def test_declared_radians_that_are_none_are_refused(head, tmp_path):
+@pytest.mark.parametrize(
+    ("sidecar", "told"),
+    [
+        ({"AcquisitionVoxelSize": [2.0, 4.0, 2.0]}, "2×4×2 mm"),
+        ({"AcquisitionMatrixPE": 14, "ReconMatrixPE": 28}, "14 to 28"),
+        ({"SliceThickness": 4.0}, "4 mm"),
+        ({"AcquisitionVoxelSize": [2.0, 2.0, 2.0], "AcquisitionMatrixPE": 28, "ReconMatrixPE": 28}, ""),
+        ({"AcquisitionVoxelSize": "large", "AcquisitionMatrixPE": None, "SliceThickness": 2.0}, ""),
+    ],
+)
+def test_interpolated_3d_images_are_warned_of(head, tmp_path, sidecar, told):
     phase, magnitude, brain = head
-    with pytest.raises(InputError, match="R2S-E360") as caught:
-        estimate_b0(phase, magnitude, brain, TIMES, tmp_path, sidecar={"Units": "rad"})
-    assert "--field-gradient off" in caught.value.fix
+    sidecar = {"MRAcquisitionType": "3D"} | sidecar
+    notices = estimate_b0(phase, magnitude, brain, TIMES, tmp_path, sidecar=sidecar).notices
+    assert [notice.code for notice in notices] == (["W365"] if told else [])
+    assert all(told in notice.message for notice in notices)
 
 
 def test_another_grid_and_missing_echoes_are_refused(head, tmp_path):
