@@ -3,7 +3,7 @@
 Inputs: ``magnitude``, ``like`` (an image on the MEGRE grid), ``r2star_map`` if iron is to drive the registration and,
 where there is a T1w, its registration to the template (``t1w``, ``t1w_to_template``, ``template_to_t1w``,
 ``t1w_brain_mask``). Outputs: ``to_megre`` and ``to_template`` (chains of transforms, the one next to the target
-grid first), ``brain_mask``, ``files``, ``records``, ``notices``.
+grid first), ``brain_mask``, ``measures`` (of the registrations), ``files``, ``records``, ``notices``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from r2star.workflows.nodes import make_node, merge
 from r2star.workflows.stage import Stages
 
 INPUTS = ["magnitude", "like", "r2star_map", "t1w", "t1w_to_template", "template_to_t1w", "t1w_brain_mask"]
-OUTPUTS = ["to_megre", "to_template", "brain_mask", "files", "records", "notices"]
+OUTPUTS = ["to_megre", "to_template", "brain_mask", "measures", "files", "records", "notices"]
 #: An output of a node.
 Output = tuple[pe.Node, str]
 
@@ -59,6 +59,7 @@ def init_alignment_wf(
     told = (combine, *route.nodes, mask)
     records = merge(graph, "records", [(node, "record") for node in told])
     notices = merge(graph, "notices", [(node, "notices") for node in told])
+    lists = (files, records, notices, merge(graph, "measures", [(node, "measures") for node in route.nodes]))
     graph.connect([
         (source, combine, [("magnitude", "magnitude")]),
         (combine, route.nodes[0], [("image", "megre_reference")]),
@@ -66,7 +67,7 @@ def init_alignment_wf(
         (to_megre, mask, [("out", "transforms")]),
         (source, mask, [("like", "like")]),
         (mask, sink, [("image", "brain_mask")]),
-        *[(node, sink, [("out", node.name)]) for node in (to_megre, to_template, files, records, notices)],
+        *[(node, sink, [("out", node.name)]) for node in (to_megre, to_template, *lists)],
     ])  # fmt: skip
     return graph
 

@@ -12,6 +12,7 @@ from r2star.steps.field import estimate_b0, predict_gradient_bias
 from r2star.steps.fit import fit_maps
 from r2star.steps.inputs import check_inputs, check_t1w
 from r2star.steps.publish import publish_unit
+from r2star.steps.quality import measure_quality
 from r2star.steps.refinement import refine_by_iron
 from r2star.steps.resampling import resample_brain_mask, resample_labels, resample_map
 from r2star.steps.tables import write_region_table
@@ -72,6 +73,10 @@ class PredictGradientBias(Step, function=predict_gradient_bias):
 
 class WriteRegionTable(Step, function=write_region_table):
     """The region table."""
+
+
+class MeasureQuality(Step, function=measure_quality):
+    """Measures of quality, and the decay of each region."""
 
 
 class PublishUnit(Step, function=publish_unit):

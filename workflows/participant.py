@@ -56,7 +56,7 @@ def init_anatomy_wf(
         (check, register, [("t1w", "t1w")]),
         (check, sink, [("t1w", "t1w"), ("hashes", "t1w_hashes")]),
         (register, sink, [("image_to_template", "t1w_to_template"), ("template_to_image", "template_to_t1w")]),
-        (register, sink, [("brain_mask", "t1w_brain_mask")]),
+        (register, sink, [("brain_mask", "t1w_brain_mask"), ("measures", "t1w_measures")]),
     ])  # fmt: skip
     for name in ("record", "notices"):
         both = merge(graph, f"{name}_of_both", [(check, name), (register, name)])

@@ -1,7 +1,7 @@
 """The graph of the regions: labels on the MEGRE grid, R2* on the template's, and the region table.
 
 Inputs: ``magnitude``, the fitted maps, ``bias_map`` where there is a field, ``to_megre`` and ``to_template`` (chains of
-transforms) and ``notices`` (what other steps warned of). Outputs: ``files`` and ``records``.
+transforms) and ``notices`` (what other steps warned of). Outputs: ``labels``, ``table``, ``files`` and ``records``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from r2star.workflows.stage import Stages
 
 MAPS = ["r2star_map", "stderr_map", "status_map", "residual_map", "s0_map"]
 INPUTS = ["magnitude", "noise", *MAPS, "bias_map", "to_megre", "to_template", "brain_mask", "notices"]
-OUTPUTS = ["files", "records"]
+OUTPUTS = ["labels", "table", "files", "records"]
 
 
 def init_regions_wf(
@@ -46,6 +46,7 @@ def init_regions_wf(
     files = merge(graph, "files", [(template_map, "image"), (labels, "image"), (table, "derivatives")])
     records = merge(graph, "records", [(node, "record") for node in (template_map, labels, table)])
     graph.connect([(files, sink, [("out", "files")]), (records, sink, [("out", "records")])])
+    graph.connect([(labels, sink, [("image", "labels")]), (table, sink, [("table", "table")])])
     return graph
 
 

@@ -24,12 +24,14 @@ from r2star.workflows.field import (
     uncorrected_notices,
 )
 from r2star.workflows.nodes import make_node, merge, node_name, orientation_rule
+from r2star.workflows.quality import connect_anatomy, connect_maps, make_quality_node
 from r2star.workflows.regions import MAPS, first, init_regions_wf
 from r2star.workflows.stage import Stages
 
 #: What the units of a participant share, and take in their ``inputnode``.
 ANATOMY = [
-    "t1w", "t1w_to_template", "template_to_t1w", "t1w_brain_mask", "t1w_hashes", "anatomy_record", "anatomy_notices",
+    "t1w", "t1w_to_template", "template_to_t1w", "t1w_brain_mask", "t1w_measures", "t1w_hashes", "anatomy_record",
+    "anatomy_notices",
 ]  # fmt: skip
 #: Warnings of finding a unit that speak of its T1w.
 ANATOMY_NOTICES = frozenset({"W205", "W206", "W207"})
@@ -52,6 +54,8 @@ def init_unit_wf(
     graph.connect([(check, fit, [("magnitude", "magnitude"), ("noise", "noise")])])
     parts: Parts = {"files": [(fit, "derivatives")], "records": [(check, "record"), (fit, "record")]}
     parts |= {"notices": [(check, "notices"), (fit, "notices")], "hashes": [(check, "hashes")]}
+    quality = make_quality_node(unit, settings, stages)
+    connect_maps(graph, check, fit, quality)
     if atlas is not None:
         corrected = is_corrected(unit, settings)
         kind = {"has_t1w": unit.t1w is not None, "by_iron": True}
@@ -68,7 +72,11 @@ def init_unit_wf(
             b0 = make_b0_node(unit, settings, stages, n_threads)
             bias = make_bias_node(unit, settings, stages, n_threads)
             _connect_field(graph, (check, fit, b0, bias), align, regions, parts, corrected=corrected)
+            graph.connect(bias, "bias_map", quality, "bias_map")
         _connect_regions(graph, check, fit, align, regions, parts)
+        connect_anatomy(graph, quality, align, regions, (source, "t1w_measures") if unit.t1w else None)
+    parts["files"].append((quality, "derivatives"))
+    parts["records"].append((quality, "record"))
     for name in ("files", "records", "hashes"):
         graph.connect(merge(graph, name, parts[name]), "out", publish, name)
     return graph

@@ -79,6 +79,8 @@ DERIVATIVES: Mapping[str, Derivative] = {
     ),
     "transform": Derivative("xfm", ".h5", description="Transform of points and images"),
     "region_table": Derivative("stats", ".tsv", desc="R2star", description="Statistics of R2* by region"),
+    "quality_table": Derivative("stats", ".tsv", desc="quality", description="Measures of quality"),
+    "decay_table": Derivative("stats", ".tsv", desc="decay", description="Decay of the signal by region"),
 }
 
 

@@ -17,6 +17,7 @@ from r2star.bids.sidecars import RAW, bids_uri
 from r2star.bids.units import Unit
 from r2star.cli.common import say, say_error
 from r2star.cli.progress import Interrupted, Progress, stop_on_signals
+from r2star.cli.reports import write_reports
 from r2star.errors import EnvironmentFault, LockedError, R2starError, UsageError
 from r2star.runs.locks import UnitLocks
 from r2star.runs.records import (
@@ -77,6 +78,7 @@ def run_participant_level(settings: Settings) -> int:
         ready = [unit for unit in units if is_to_run(unit, settings, locks, outcome)]
         try:
             run_units(ready, settings, locks, outcome)
+            write_reports(units, settings)
         except Interrupted as stop:
             record_interrupted(ready, settings.output_dir)
             say(

@@ -10,6 +10,7 @@ from r2star.cli.common import Parser, run_command, say
 from r2star.errors import DatasetError
 from r2star.files import sha256_of
 from r2star.runs.records import changed_outputs, read_markers, read_root_files, unreadable_markers
+from r2star.runs.reports import changed_report, read_reports
 from r2star.runs.status import status_stands
 
 
@@ -46,9 +47,12 @@ def _run(arguments: list[str]) -> int:
         names = changed_outputs(output_dir, marker)
         found += [f"{_kind(output_dir / name)} {name} ({marker.unit})" for name in names]
     found += _changed_at_root(output_dir)
+    reports = read_reports(output_dir)
+    pages = (one["page"] for one in reports if changed_report(output_dir, one))
+    found += [f"{_kind(output_dir / page)} {page}" for page in pages]
     for line in found:
         say(line)
-    n_files = sum(len(marker.outputs) for marker in markers)
+    n_files = sum(len(marker.outputs) for marker in markers) + len(reports)
     verdict = f"{len(found)} missing or changed." if found else "all as written."
     say(f"{n_files} files of {len(markers)} units: {verdict}")
     return 1 if found else 0

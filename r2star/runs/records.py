@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,9 +179,9 @@ def read_failure(output_dir: Path, unit: str) -> dict[str, Any] | None:
         return None
 
 
-def read_failures(output_dir: Path) -> list[dict[str, Any]]:
-    """All records of units that are not complete."""
-    units = sorted(path.stem for path in failures_folder(output_dir).glob("*.json"))
+def read_failures(output_dir: Path, names: Sequence[str] = ("*.json",)) -> list[dict[str, Any]]:
+    """Records of units that are not complete: all, or those whose file names match one of some patterns."""
+    units = sorted({path.stem for name in names for path in failures_folder(output_dir).glob(name)})
     return [record for unit in units if (record := read_failure(output_dir, unit)) is not None]
 
 

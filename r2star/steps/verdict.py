@@ -69,7 +69,11 @@ def judge(
     """Write the measures; a doubtful registration is told, a failed one gives no table of plausible numbers."""
     judged = measures.explain(values, thresholds)
     verdict = measures.judge_registration(values, thresholds)
-    content = {"verdict": verdict, "measures": {key: float(value) for key, value in values.items()}}
+    content = {
+        "verdict": verdict,
+        "measures": {key: float(value) for key, value in values.items()},
+        "verdicts": {measure: own for measure, _, own in judged},
+    }
     path = out_dir / f"{name}_measures.json"
     write_text_atomically(path, json.dumps(content, indent=1) + "\n")
     what = name.replace("_", " ")

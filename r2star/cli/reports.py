@@ -1,0 +1,72 @@
+"""Participants' pages, after their units; those with pictures in processes of their own: no page loses a number."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from r2star.bids.units import Unit
+from r2star.cli.common import say, say_notice
+from r2star.errors import Notice
+from r2star.settings import Settings
+
+#: A page of a head at 1 mm takes about this much memory, GiB.
+MEMORY_GB = 1.5
+
+
+def write_reports(units: Sequence[Unit], settings: Settings) -> None:
+    """Make the pages that are not there, or that show something else than what stands; a failure is a warning."""
+    from r2star.steps.report import has_pictures, is_current
+
+    output_dir, bids_dir = settings.output_dir, settings.bids_dir
+    participants = dict.fromkeys(unit.participant for unit in units)
+    stale = [one for one in participants if not is_current(output_dir, bids_dir, one)]
+    drawn = [one for one in stale if has_pictures(output_dir, one)]
+    for participant in stale:
+        if participant not in drawn:
+            try:
+                _write(participant, output_dir, bids_dir)
+            except Exception as error:
+                _tell(error, participant)
+    if drawn:
+        say(f"Writing {len(drawn)} report{'s' if len(drawn) > 1 else ''} ...")
+        room = max(1, int((settings.mem_gb or MEMORY_GB) / MEMORY_GB))
+        _write_apart(drawn, output_dir, bids_dir, min(settings.n_procs, len(drawn), room))
+
+
+def _write_apart(participants: Sequence[str], output_dir: Path, bids_dir: Path, n_processes: int) -> None:
+    """Each page in a process; a signal that ends the run ends them too."""
+    pool = ProcessPoolExecutor(n_processes, mp_context=mp.get_context("forkserver"))
+    running = {}
+    try:
+        for one in participants:
+            try:
+                running[pool.submit(_write, one, output_dir, bids_dir)] = one
+            except (BrokenProcessPool, OSError) as error:
+                _tell(error, one)
+        for done in as_completed(running):
+            failure = done.exception()
+            if failure is not None:
+                _tell(failure, running[done])
+        pool.shutdown()
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+
+
+def _write(participant: str, output_dir: Path, bids_dir: Path) -> None:
+    from r2star.steps.report import write_participant_report
+
+    write_participant_report(participant, output_dir, bids_dir)
+
+
+def _tell(error: BaseException, participant: str) -> None:
+    died = isinstance(error, BrokenProcessPool)
+    what = "its process died (killed, or out of memory)" if died else f"{type(error).__name__}: {error}"
+    told = f"the report of sub-{participant} could not be made, its numbers stand: {' '.join(what.split())}"
+    say_notice(Notice("W530", told, "run again: complete units are kept"))
