@@ -4,13 +4,15 @@
 SHELL := /bin/sh
 VENV ?= .venv
 BIN := $(VENV)/bin
+AUDIT ?= .venv-audit
+MUTANTS ?= regions images fit
 DEMO ?= demo
 SITE ?= site
 PYTEST_WORKERS ?= 2
 # one thread a worker: the suite runs as many workers as there are cores
 TEST_ENV := ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: help demo docs test test-wheel lint faults bench lock install clean
+.PHONY: help demo docs test test-wheel lint faults mutants audit sbom bench lock install clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +52,20 @@ lint: $(VENV)/.installed  ## ruff, mypy, import-linter
 faults: $(VENV)/.installed  ## the whole battery of faults (long)
 	$(TEST_ENV) $(BIN)/python -m pytest -m faults $(PYTEST_ARGS)
 
+mutants: $(AUDIT)/.installed $(VENV)/.installed  ## mutation testing of fit, regions and images (long)
+	$(AUDIT)/bin/python scripts/mutants.py $(MUTANTS) --python $(abspath $(BIN))/python --least 0.85
+
+$(AUDIT)/.installed: requirements-audit.lock scripts/find-python
+	@python=$$(scripts/find-python) && "$$python" -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-audit.lock
+	@touch $@
+
+audit: $(AUDIT)/.installed  ## known flaws in the locked dependencies
+	$(AUDIT)/bin/python scripts/audit.py
+
+sbom: $(AUDIT)/.installed  ## a bill of materials in CycloneDX form
+	$(AUDIT)/bin/python scripts/audit.py --sbom sbom.json
+
 bench: $(VENV)/.installed  ## benchmarks: ratios measured side by side (long)
 	$(BIN)/python -m benchmarks
 
@@ -57,4 +73,4 @@ lock: $(VENV)/.installed  ## renew the lock files from pyproject.toml
 	$(BIN)/python scripts/lock.py
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) $(DEMO) $(SITE) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(AUDIT) sbom.json $(DEMO) $(SITE) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

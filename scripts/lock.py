@@ -16,6 +16,7 @@ def compile_lock(output: str, *what: str) -> None:
 if __name__ == "__main__":
     compile_lock("requirements.lock", "pyproject.toml")
     compile_lock("requirements-build.lock", "--group", "build")
+    compile_lock("requirements-audit.lock", "--group", "audit")
     everything = ("test", "lint", "build", "lock")
     groups = [word for name in everything for word in ("--group", name)]
     compile_lock("requirements-dev.lock", "pyproject.toml", "--all-extras", *groups)

@@ -18,6 +18,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pytest
 
 SHAPE = (6, 5, 4)
 AFFINE = np.array([[2.0, 0, 0, -95], [0, 2.0, 0, -84], [0, 0, 3.0, -66], [0, 0, 0, 1]])
@@ -163,6 +164,16 @@ def each_echo(change: Callable[[Path, int, np.ndarray], object]) -> Callable[[Pa
             change(folder, number, values)
 
     return spoil
+
+
+def sampled(rows: Iterable[Row], always: tuple[str, ...]) -> list[Any]:
+    """Parameters for pytest: rows of which all but a few are left to the long suite."""
+    return [
+        pytest.param(
+            row, id=f"{row.label} {row.what}", marks=() if row.label in always else pytest.mark.faults
+        )
+        for row in rows
+    ]
 
 
 def run_battery(root: Path, r2star: Run, rows: Iterable[Row], *options: str) -> Finished:

@@ -1,0 +1,83 @@
+"""Small print of the image rules: boundaries of the single checks."""
+
+from __future__ import annotations
+
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from r2star.errors import InputError
+from r2star.images import Grid, read_image, write_image
+from r2star.images.grid import closest_axes
+
+
+def test_grids_are_equal_in_shape_and_place_alone():
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    grid = Grid((3, 2, 1), affine)
+    assert grid == Grid((3, 2, 1), affine.copy())
+    assert hash(grid) == hash(Grid((3, 2, 1), affine.copy()))
+    for shape in ((3, 2, 2), (2, 2, 1), (4, 2, 1)):
+        assert grid != Grid(shape, affine)
+        assert Grid(shape, affine) != grid
+    assert grid != Grid((3, 2, 1), affine + np.eye(4) * [1, 0, 0, 0])
+
+
+@pytest.mark.parametrize("sizes", [(0.2, 1.0, 15.0), (15.0, 0.2, 1.0), (1.0, 15.0, 0.2)])
+@pytest.mark.parametrize("degrees", [-40, -10, 10, 40])
+def test_the_nearest_axes_do_not_depend_on_the_voxels_sizes(sizes, degrees):
+    angle = np.deg2rad(degrees)
+    rotation = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    affine = np.eye(4)
+    affine[:3, :3] = rotation * sizes
+    assert closest_axes(affine) == ((0, 1, 2), (False, False, False))
+    assert nib.aff2axcodes(affine) == ("R", "A", "S")
+
+
+@pytest.mark.parametrize(("dim", "shape"), [
+    ([3, 23, 17, 12], (23, 17, 12)), ([4, 23, 17, 12, 1], (23, 17, 12)), ([4, 23, 17, 6, 2], (23, 17, 6, 2)),
+    ([5, 23, 17, 4, 3, 1], (23, 17, 4, 3)), ([5, 23, 17, 12, 1, 1], (23, 17, 12)),
+])  # fmt: skip
+def test_axes_of_length_one_behind_the_third_count_for_nothing(put, nifti, values, dim, shape):
+    image = read_image(put(nifti(values, dim=[*dim, *[1] * (8 - len(dim))])))
+    assert image.data.shape == shape
+    assert np.array_equal(image.data, values.reshape(shape, order="F"))
+
+
+@pytest.mark.parametrize(("n", "shape"), [(1, (3, 4, 5)), (2, (3, 4, 5, 2)), (3, (3, 4, 5, 3))])
+def test_volumes_written_are_volumes_read(tmp_path, n, shape):
+    data = np.arange(60.0 * n).reshape(3, 4, 5, n).astype(np.float32)
+    grid = Grid((3, 4, 5), np.diag([2.0, 2.0, 3.0, 1.0]))
+    image = read_image(write_image(tmp_path / "x.nii.gz", data, grid))
+    assert image.data.shape == shape
+    assert np.array_equal(image.data.reshape(data.shape), data)
+
+
+@pytest.mark.parametrize(("length", "fine"), [(10, True), (60_000, True), (200_000, False)])
+def test_a_name_in_the_gzip_header_has_a_bound(put, nifti, values, length, fine):
+    packed = gzip.compress(nifti(values), mtime=0)
+    named = packed[:3] + b"\x08" + packed[4:10] + b"n" * length + b"\0" + packed[10:]
+    path = put(named, packed=False)
+    if fine:
+        assert np.array_equal(
+            read_image(path).data, read_image(put(packed, "other.nii.gz", packed=False)).data
+        )
+        return
+    with pytest.raises(InputError) as caught:
+        read_image(path)
+    assert caught.value.code == "E108"
+
+
+@pytest.mark.parametrize(
+    ("lengths", "fine"), [((4096, 1, 1), True), ((4097, 1, 1), False), ((1, 1, 4097), False)]
+)
+def test_the_longest_axis(put, nifti, lengths, fine):
+    values = np.zeros(lengths, np.uint8)
+    path = put(nifti(values, dim=[3, *lengths, 1, 1, 1, 1]))
+    if fine:
+        assert read_image(path).data.shape == lengths
+        return
+    with pytest.raises(InputError) as caught:
+        read_image(path)
+    assert caught.value.code == "E126"
