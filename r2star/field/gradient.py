@@ -44,7 +44,7 @@ def fit_gradient(
     >>> fit_gradient(ramp, (2.0, 2.0, 2.0)).ut_per_m[2, 2, 2].round(3).tolist()
     [500.0, 0.0, 0.0]
     """
-    from r2star.field.kernels import fit_planes
+    from r2star.field.plane_kernels import fit_planes
 
     values = np.ascontiguousarray(b0_hz.T, np.float32)
     mask = np.isfinite(values)

@@ -60,7 +60,7 @@ class PhaseLines:
         found: Floats,
         n_threads: int,
     ) -> NDArray[np.float64]:
-        from r2star.field.kernels import fit_lines
+        from r2star.field.line_kernels import fit_lines
 
         since_first = (self.times - self.times[0]).astype(np.float32)
         alternating = _alternating_filter(self.times)
@@ -128,7 +128,7 @@ def fit_phase_lines(
 
 def _differences(phase: Floats, magnitude: Floats, pairs: NDArray[np.intp], n_threads: int) -> Floats:
     """Mean difference of phase between the echoes of the pairs (k, k + 1), ±π, (N,)."""
-    from r2star.field.kernels import average_differences
+    from r2star.field.line_kernels import average_differences
 
     out = np.empty(phase.shape[1], np.float32)
     in_parts(

@@ -99,7 +99,7 @@ def mean_of_neighbours(
 
     All of one shape, of three axes; ``values`` outside the mask don't matter.
     """
-    from r2star.field.kernels import average_neighbours
+    from r2star.field.plane_kernels import average_neighbours
 
     inside = np.ascontiguousarray(mask).view(np.uint8)
     known, out = np.ascontiguousarray(values, np.float32), np.full(mask.shape, np.nan, np.float32)

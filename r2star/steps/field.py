@@ -27,13 +27,12 @@ from r2star.field import (
 )
 from r2star.field import estimate_b0 as estimate_b0_of_arrays
 from r2star.images import Grid, read_image, write_image
+from r2star.regions.summary import LARGE_BIAS_PER_S
 from r2star.steps.dephasing import dephasing_of, interpolation
 from r2star.steps.phase import naming, read_echoes
 
 #: A field known in less than this share of the brain is told.
 _LEAST_SHARE = 0.95
-#: Voxels whose gradient raises R2* by more than this are counted, 1/s.
-LARGE_BIAS_PER_S = 1.0
 _ALGORITHM = (
     "Slope of phase over echo time, weighted by squared magnitude, after unwrapping in space "
     "(scikit-image unwrap_phase) and time"
@@ -42,8 +41,6 @@ _BIAS_REFERENCE = (
     "Fernandez-Seara and Wehrli 2000, doi:10.1002/1522-2594(200009)44:3<358::aid-mrm3>3.0.co;2-i"
 )
 _REFERENCE = "Abdul-Rahman et al. 2005, Proc SPIE 5856:32 (unwrapping)"
-
-
 #: Doubts about the phase that a unit can do without.
 DOUBTS = frozenset({"E360", "E361", "E362", "E363", "E366"})
 

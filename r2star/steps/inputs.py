@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2star.errors import InputError, Notice
-from r2star.field import PhaseRange
+from r2star.field import PhaseRange, complex_to_polar
 from r2star.files import sha256_of, write_text_atomically
 from r2star.fit.noise import N_SAMPLES, NoiseEstimate, estimate_noise_sigma
 from r2star.images import Grid, Image, read_image, read_images, write_image
@@ -293,11 +293,7 @@ def _magnitude_and_phase(
     magnitudes, phases = [], []
     for number, (one, other) in enumerate(zip(real, imaginary), start=1):
         image = read_image(one)
-        value = image.data + 1j * read_image(other).data
-        magnitudes.append(
-            write_image(out_dir / f"echo-{number}_part-mag_MEGRE.nii.gz", np.abs(value), image.grid)
-        )
-        phases.append(
-            write_image(out_dir / f"echo-{number}_part-phase_MEGRE.nii.gz", np.angle(value), image.grid)
-        )
+        size, phase = complex_to_polar(image.data, read_image(other).data)
+        magnitudes.append(write_image(out_dir / f"echo-{number}_part-mag_MEGRE.nii.gz", size, image.grid))
+        phases.append(write_image(out_dir / f"echo-{number}_part-phase_MEGRE.nii.gz", phase, image.grid))
     return tuple(magnitudes), tuple(phases)
