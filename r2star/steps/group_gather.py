@@ -16,6 +16,8 @@ from r2star.runs.records import Marker, read_failures, read_markers, units_folde
 from r2star.steps.group_rows import Unit, parse_numbers, parse_tables
 
 TABLE_TAIL = "_desc-R2star_stats.tsv"
+#: Warnings of units without the phase, or the facts, that a correction for field gradients takes.
+UNCORRECTED = frozenset({"W360", "W364"})
 
 
 class Exclusion(NamedTuple):
@@ -71,6 +73,7 @@ def gather_units(output_dir: Path) -> Gathered:
         units.append(Unit(marker.unit, marker.entities, marker.inputs, tuple(marker.notices)))
         blobs.append(found)
     notices = [_notice_excluded(each) for each in exclusions] + _same_images(units)
+    notices += _uncorrected(units, markers[0].settings)
     if not units:
         raise DatasetError("E701", "no unit has a region table", fix="see status.tsv", path=output_dir)
     rows, unit_of_row = parse_tables(units, blobs)
@@ -143,6 +146,19 @@ def _notice_excluded(exclusion: Exclusion) -> Notice:
         "run the participant level for it",
         exclusion.path,
     )
+
+
+def _uncorrected(units: Sequence[Unit], settings: Mapping[str, Any]) -> list[Notice]:
+    """Units of a study corrected for field gradients that could not be corrected."""
+    found = [
+        unit.label for unit in units if UNCORRECTED & {str(notice.get("code")) for notice in unit.notices}
+    ]
+    if settings.get("field_gradient") != "correct" or not 0 < len(found) < len(units):
+        return []
+    told = (
+        f"R2* is not corrected for field gradients in {len(found)} of {len(units)} units: {', '.join(found)}"
+    )
+    return [Notice("W717", told, "leave them out, or use --field-gradient report for all")]
 
 
 def _same_images(units: Sequence[Unit]) -> list[Notice]:

@@ -258,6 +258,15 @@ def test_one_image_under_two_participants_is_told_and_strict_refuses(study: Stud
     assert [notice.code for notice in outputs.notices] == ["W702"]
 
 
+def test_uncorrected_units_among_corrected_ones_are_told_and_strict_refuses(study: Study) -> None:
+    for number in range(1, 25):
+        missing = [{"code": "W364", "message": "no phase", "fix": "", "path": ""}] if number in (3, 9) else []
+        study.mark(number, settings={"field_gradient": "correct"}, settings_sha256="c", notices=missing)
+    error = study.fails(InputError, "E722", strict=True)
+    assert "W717 R2* is not corrected for field gradients in 2 of 24 units: sub-0003, sub-0009" in str(error)
+    assert "W717" in {notice.code for notice in study.run().notices}
+
+
 @pytest.mark.parametrize(
     "change", [{"version": "0.0.9"}, {"settings_sha256": "b", "settings": {"fit_method": "arlo"}}]
 )
