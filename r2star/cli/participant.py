@@ -111,14 +111,16 @@ def check_folders(settings: Settings) -> None:
     source, output = settings.bids_dir, settings.output_dir
     if not source.is_dir():
         raise UsageError("E501", "no such folder", "a BIDS dataset is needed", "check the path", path=source)
-    if output == source:
-        raise UsageError(
-            "E523",
-            "the output folder is the input folder",
-            "results need a folder of their own",
-            f"e.g. {source / 'derivatives' / 'r2star'}",
-            path=output,
-        )
+    for what, folder in (("output", output), ("work", settings.work_dir)):
+        inside = folder.relative_to(source).parts if folder.is_relative_to(source) else ("elsewhere",)
+        if not inside or inside[0].startswith("sub-"):
+            raise UsageError(
+                "E523",
+                f"the {what} folder is the input folder" + (" of a participant" if inside else ""),
+                "results need a folder of their own",
+                f"e.g. {source / 'derivatives' / 'r2star'}",
+                path=folder,
+            )
     for folder in (output, settings.work_dir):
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from r2star.errors import InputError
 from r2star.images import read_image
 
+#: Reading, or refusing, that takes longer counts as hanging.
+LONGEST_S = 5.0
 FIELDS = [name for name in nib.Nifti1Header.template_dtype.names if name not in ("db_name", "descrip")]
 
 floats = st.floats(width=32) | st.sampled_from([0.0, -1.0, 1.0, 0.5, np.nan, np.inf, 352.0, 1e-6, 1e6])
@@ -43,6 +46,7 @@ def field_changes(draw: st.DrawFn) -> dict[str, np.ndarray]:
 def read_or_refuse(path: Path, most_bytes: int = 40 << 20):
     """The image, or None where it is refused by name; memory stays within a bound either way."""
     tracemalloc.start()
+    begin = time.monotonic()
     try:
         image, refusal = read_image(path, modulus=True), None
     except InputError as error:
@@ -51,6 +55,7 @@ def read_or_refuse(path: Path, most_bytes: int = 40 << 20):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < most_bytes
+    assert time.monotonic() - begin < LONGEST_S
     if refusal is not None:
         assert refusal.code.startswith("E1")
         assert refusal.path == str(path)
