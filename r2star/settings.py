@@ -44,6 +44,7 @@ class Settings:
     sloppy: bool = False
     fit_method: str = "nonlinear"
     field_gradient: str = "report"
+    denoise: str = "none"
     atlas: str = DEFAULT_ATLAS
     fit_only: bool = False
     xform: str | None = None

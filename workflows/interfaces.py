@@ -8,6 +8,7 @@ from r2star.steps.anatomy import (
     register_megre_to_template,
     register_t1w_to_template,
 )
+from r2star.steps.denoise import denoise_echoes
 from r2star.steps.field import estimate_b0, predict_gradient_bias
 from r2star.steps.fit import fit_maps
 from r2star.steps.inputs import check_inputs, check_t1w
@@ -25,6 +26,10 @@ class CheckInputs(Step, function=check_inputs):
 
 class CheckT1w(Step, function=check_t1w):
     """Verify a T1w."""
+
+
+class DenoiseEchoes(Step, function=denoise_echoes):
+    """Echoes with less noise, for the fit alone."""
 
 
 class FitMaps(Step, function=fit_maps):

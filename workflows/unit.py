@@ -15,6 +15,7 @@ from r2star.bids.units import Unit
 from r2star.settings import Settings
 from r2star.workflows import interfaces as steps
 from r2star.workflows.alignment import init_alignment_wf
+from r2star.workflows.denoising import connect_echoes
 from r2star.workflows.field import (
     has_field,
     is_corrected,
@@ -51,9 +52,12 @@ def init_unit_wf(
     publish = make_node(
         "publish", _publish(unit, settings), stages.next("writing results", 0.02, is_last=True)
     )
-    graph.connect([(check, fit, [("magnitude", "magnitude"), ("noise", "noise")])])
+    between = connect_echoes(graph, (check, fit), unit, settings, stages)
     parts: Parts = {"files": [(fit, "derivatives")], "records": [(check, "record"), (fit, "record")]}
     parts |= {"notices": [(check, "notices"), (fit, "notices")], "hashes": [(check, "hashes")]}
+    for node in between:
+        parts["records"].append((node, "record"))
+        parts["notices"].append((node, "notices"))
     quality = make_quality_node(unit, settings, stages)
     connect_maps(graph, check, fit, quality)
     if atlas is not None:

@@ -90,6 +90,12 @@ def _add_method(parser: Parser) -> None:
         default="report",
         help="field gradients where there is phase: report their effect on R2*, or correct it (default: %(default)s)",
     )
+    group.add_argument(
+        "--denoise",
+        choices=("none", "mppca"),
+        default="none",
+        help="denoise the echoes before the fit: MP-PCA, slow, three echoes or more (default: %(default)s)",
+    )
     group.add_argument("--fit-only", action="store_true", help="maps only: no registration, no regions")
 
 
@@ -221,6 +227,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         sloppy=options.sloppy,
         fit_method=options.fit,
         field_gradient=options.field_gradient,
+        denoise=options.denoise,
         atlas=options.atlas,
         fit_only=options.fit_only,
         xform=options.xform,

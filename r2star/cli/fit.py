@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -47,10 +48,16 @@ def build_parser() -> Parser:
         "--fit", choices=tuple(METHODS), default="nonlinear", help="estimator (default: %(default)s)"
     )
     parser.add_argument(
+        "--denoise",
+        choices=("none", "mppca"),
+        default="none",
+        help="denoise the echoes before the fit: MP-PCA, slow, three echoes or more (default: %(default)s)",
+    )
+    parser.add_argument(
         "--noise-sigma",
         type=float,
         metavar="SIGMA",
-        help="noise of the real part, in the images' unit (default: estimated for two echoes and for rician)",
+        help="noise of the real part, in the images' unit (default: estimated for two echoes, rician and denoising)",
     )
     parser.add_argument(
         "--threads",
@@ -77,16 +84,22 @@ def _run(arguments: list[str]) -> int:
     check_echo_times(options.echo_times)
     from r2star.steps.fit import fit_maps
 
-    noise = find_noise(options)
+    scratch = Path(tempfile.mkdtemp(prefix="r2star-fit-"))
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    noise = find_noise(options, scratch)
     options.output_dir.mkdir(parents=True, exist_ok=True)
+    magnitude, denoising = tuple(options.magnitude), None
+    if options.denoise == "mppca":
+        magnitude, denoising = denoise(options, noise, scratch)
     result = fit_maps(
-        tuple(options.magnitude),
+        magnitude,
         tuple(options.echo_times),
         options.output_dir,
         method=options.fit,
         n_threads=options.threads,
         assume_orientation=options.assume_orientation,
         noise=noise,
+        denoising=denoising,
     )
     for notice in result.notices:
         say_notice(notice)
@@ -97,8 +110,30 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
-def find_noise(options: argparse.Namespace) -> Path | None:
-    """σ as given; else estimated where the fit can't do without: two echoes, or the Rician model.
+def denoise(options: argparse.Namespace, noise: Path | None, scratch: Path) -> tuple[tuple[Path, ...], Path]:
+    """The echoes denoised, and the record of it; says how the residuals changed."""
+    from r2star.fit.denoise import require_dipy
+    from r2star.steps.denoise import denoise_echoes
+
+    require_dipy()
+    done = denoise_echoes(
+        tuple(options.magnitude),
+        tuple(options.echo_times),
+        scratch,
+        method=options.fit,
+        n_threads=options.threads,
+        assume_orientation=options.assume_orientation,
+        noise=noise,
+    )
+    for notice in done.notices:
+        say_notice(notice)
+    ratio = json.loads(done.denoising.read_text())["ResidualRatio"]
+    say(f"MP-PCA: residuals are {ratio} times what they were.")
+    return done.magnitude, done.denoising
+
+
+def find_noise(options: argparse.Namespace, scratch: Path) -> Path | None:
+    """σ as given; else estimated where it is needed: two echoes, the Rician model, denoising.
 
     It takes reading the images once more, so more echoes tell their own error.
     """
@@ -106,12 +141,11 @@ def find_noise(options: argparse.Namespace) -> Path | None:
         options.noise_sigma is None
         and len(options.echo_times) > 2
         and not METHODS[options.fit].uses_noise_model
+        and options.denoise == "none"
     ):
         return None
     from r2star.steps.inputs import estimate_noise, write_given_noise
 
-    scratch = Path(tempfile.mkdtemp(prefix="r2star-fit-"))
-    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     if options.noise_sigma is not None:
         return write_given_noise(scratch, options.noise_sigma)
     return estimate_noise(options.magnitude, options.echo_times, scratch)

@@ -19,6 +19,7 @@ from r2star.cli.common import say, say_error
 from r2star.cli.progress import Interrupted, Progress, stop_on_signals
 from r2star.cli.reports import write_reports
 from r2star.errors import EnvironmentFault, LockedError, R2starError, UsageError
+from r2star.fit.denoise import require_dipy
 from r2star.runs.locks import UnitLocks
 from r2star.runs.records import (
     begin_unit,
@@ -68,6 +69,8 @@ class Outcome:
 def run_participant_level(settings: Settings) -> int:
     """Run the first level and return the exit code."""
     check_parts()
+    if settings.denoise == "mppca":
+        require_dipy()
     check_folders(settings)
     filters = read_filters(settings.bids_filter_file) if settings.bids_filter_file else None
     units = find_units(settings.bids_dir, settings.participant_labels, settings.session_labels, filters)

@@ -64,6 +64,11 @@ def residual_change(before: Decay, after: Decay) -> float:
     return float(np.median(after.residual[both] / before.residual[both])) if both.any() else float("nan")
 
 
+def require_dipy() -> None:
+    """Refuse (E640) to start on a denoising that could not be done."""
+    _find_mppca()
+
+
 def _find_mppca() -> Any:
     try:
         from dipy.denoise.localpca import mppca

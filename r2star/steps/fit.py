@@ -1,31 +1,36 @@
 """Step: echoes → maps of R2*, its standard error, T2*, S0 and the fit's status, slab by slab.
 
 Reads and writes through `r2star.images`; the fit is `r2star.fit.fit_decay`. A slab of slices is read from all echoes
-(two files at a time), fitted and written before the next, so that memory stays bounded by the slab.
+(a file a thread), fitted and written before the next, so that memory stays bounded by the slab; a 4D file is
+unpacked to the disk for that.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import repeat
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from r2star.bids.sidecars import image_sidecar, write_json, write_lookup
 from r2star.errors import InputError, Notice
+from r2star.files import write_fault
 from r2star.fit import METHODS, Decay, Status, fit_decay
 from r2star.images import Grid, ImageReader, ImageWriter, open_image
 from r2star.steps.field import read_dephasing
-from r2star.steps.inputs import check_one_grid
+from r2star.steps.inputs import check_one_grid, read_sigma
 
 #: Bytes of one slab of float32 echoes: large enough to keep two threads busy, small beside a head.
 SLAB_BYTES = 64 * 2**20
+#: Slices of a 4D file that are unpacked at a time.
+SPOOL_SLICES = 16
 #: As in `fit_decay` where σ is known: below so many σ in every echo there is no signal to fit.
 NOISE_FLOOR_SIGMAS = 3.0
 #: A unit whose fitted voxels rise with echo time in more than this share has its echoes or times mixed up.
@@ -64,12 +69,14 @@ def fit_maps(
     noise: Path | None = None,
     gradient_map: Path | None = None,
     field_facts: Path | None = None,
+    denoising: Path | None = None,
 ) -> FittedMaps:
     """Fit S(t) = S0·exp(−R2*·t) in every voxel of the echoes: one file an echo, or one 4D file of all.
 
     ``noise`` is what `check_inputs` tells of σ: it marks voxels in which no echo stands out of the noise, gives
     two echoes their standard errors, and is needed by ``rician``. With ``gradient_map`` and ``field_facts``
     (`r2star.steps.field`) the model has the factor |F(t)| of dephasing.
+    ``denoising`` is what `r2star.steps.denoise` did to the echoes, for the sidecars.
 
     Raises
     ------
@@ -90,10 +97,12 @@ def fit_maps(
             for name, (_, kind) in MAPS.items()
         ]
         pool = stack.enter_context(ThreadPoolExecutor(max(1, n_threads)))
+        pool.submit(METHODS[method].load)  # the compiler is slow to import: meanwhile the first slab is read
+        spool = stack.enter_context(_spool(readers[0], out_dir)) if len(readers) == 1 else None
         factors = _dephasing(
             gradient_map, field_facts, echo_times_s, _depth(grid, len(echo_times_s)), n_threads
         )
-        for slab, factor in zip(_slabs(readers, grid, len(echo_times_s), pool), factors):
+        for slab, factor in zip(_slabs(readers, grid, len(echo_times_s), pool, spool), factors):
             signal = np.moveaxis(slab, 0, -1)
             decay = fit_decay(
                 signal, echo_times_s, method=method, noise_sigma=known, n_threads=n_threads, dephasing=factor
@@ -106,7 +115,7 @@ def fit_maps(
         _check_rising(counts, magnitude)
         list(pool.map(ImageWriter.commit, writers))
     derivatives = [out_dir / name for name in MAPS]
-    derivatives += _write_sidecars(out_dir, method, echo_times_s)
+    derivatives += _write_sidecars(out_dir, method, echo_times_s, denoising)
     by_key = dict(zip((key for key, _ in MAPS.values()), derivatives))
     return FittedMaps(
         by_key["r2star"],
@@ -141,17 +150,44 @@ def _depth(grid: Grid, n_echoes: int) -> int:
 
 
 def _slabs(
-    readers: Sequence[ImageReader], grid: Grid, n_echoes: int, pool: ThreadPoolExecutor
+    readers: Sequence[ImageReader],
+    grid: Grid,
+    n_echoes: int,
+    pool: ThreadPoolExecutor,
+    spool: BinaryIO | None,
 ) -> Iterator[NDArray[np.float32]]:
-    """Slabs (E, X, Y, n) in order along z. A 4D file holds its last echo at its end, so it is read whole."""
-    whole = np.moveaxis(readers[0].read(), -1, 0) if len(readers) == 1 else None
-    depth = _depth(grid, n_echoes)
-    for start in range(0, grid.shape[2], depth):
-        count = min(depth, grid.shape[2] - start)
-        if whole is None:
-            yield np.stack(list(pool.map(lambda reader, n=count: reader.read_slices(n), readers)))
+    """Slabs (E, X, Y, n) in order along z, x fastest in memory; each takes the place of the one before."""
+    x, y, z = grid.shape
+    depth = min(_depth(grid, n_echoes), z)
+    room = np.empty((n_echoes, depth, y, x), np.float32).transpose(0, 3, 2, 1)
+    for start in range(0, z, depth):
+        slab = room[..., : min(depth, z - start)]
+        if spool is None:
+            list(pool.map(lambda reader, echo, n=slab.shape[-1]: reader.read_slices(n, echo), readers, slab))
         else:
-            yield whole[..., start : start + count]
+            for number, echo in enumerate(slab):
+                spool.seek(4 * x * y * (number * z + start))
+                spool.readinto(echo.reshape(-1, order="F").view(np.uint8).data)  # type: ignore[attr-defined]
+        yield slab
+
+
+def _spool(reader: ImageReader, folder: Path) -> BinaryIO:
+    """The values of a 4D file as float32 in a file without a name: its last echo stands at its end, packed.
+
+    Raises
+    ------
+    EnvironmentFault
+        E601 where there is no room for it.
+    """
+    try:
+        file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (the caller closes it)
+        for _ in range(0, reader.n_slices, SPOOL_SLICES):
+            left = memoryview(reader.read_slices(SPOOL_SLICES).reshape(-1, order="F").view(np.uint8).data)
+            while left:
+                left = left[file.write(left) :]
+    except OSError as error:
+        raise write_fault(error, folder) from error
+    return file
 
 
 def _dephasing(
@@ -173,12 +209,6 @@ def _maps_of(decay: Decay) -> Iterator[NDArray[np.generic]]:
     with np.errstate(divide="ignore", invalid="ignore"):
         t2star_s = np.where(decay.r2star_per_s > 0, 1.0 / decay.r2star_per_s, np.nan)
     yield from (decay.r2star_per_s, decay.r2star_se_per_s, t2star_s, decay.s0, decay.residual, decay.status)
-
-
-def read_sigma(noise: Path | None) -> float | None:
-    """σ of the noise in the image's unit; None where it is not known."""
-    sigma = None if noise is None else json.loads(noise.read_text())["sigma"]
-    return None if sigma is None else float(sigma)
 
 
 def _mark_noise(decay: Decay, slab: NDArray[np.float32], sigma: float | None) -> None:
@@ -204,16 +234,21 @@ def _check_rising(counts: NDArray[np.int64], magnitude: Sequence[Path]) -> None:
         )
 
 
-def _write_sidecars(out_dir: Path, method: str, echo_times_s: Sequence[float]) -> list[Path]:
+def _write_sidecars(
+    out_dir: Path, method: str, echo_times_s: Sequence[float], denoising: Path | None
+) -> list[Path]:
     """A JSON file beside each map, and the lookup table of the status."""
     chosen = METHODS[method]
+    extra: dict[str, object] = {"EchoTime": sorted(echo_times_s)}
+    if denoising is not None:
+        extra["Denoising"] = json.loads(denoising.read_text())
     written = []
     for name, (key, _) in MAPS.items():
         content = image_sidecar(
             key,
             algorithm=chosen.summary,
             reference=chosen.reference,
-            extra={"EchoTime": sorted(echo_times_s)},
+            extra=extra,
         )
         written.append(write_json(out_dir / name.replace(".nii.gz", ".json"), content))
     rows = [{"index": int(code), "name": code.label, "description": code.meaning} for code in Status]

@@ -175,6 +175,12 @@ def estimate_noise(magnitude: Sequence[Path], echo_times_s: Sequence[float], out
     return write_noise(out_dir, [sample_of(volume) for volume in volumes], echo_times_s)
 
 
+def read_sigma(noise: Path | None) -> float | None:
+    """σ of the noise in the image's unit; None where it is not known."""
+    sigma = None if noise is None else json.loads(noise.read_text())["sigma"]
+    return None if sigma is None else float(sigma)
+
+
 def write_given_noise(out_dir: Path, sigma: float) -> Path:
     """A σ that the user knows, in the form that `fit_maps` takes."""
     told = {"sigma": sigma, "source": "given", "n_voxels": 0}

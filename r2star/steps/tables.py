@@ -26,7 +26,7 @@ from r2star.regions.rule import VoxelRule
 from r2star.regions.summary import ROW_WARNINGS, RegionLike, RegionSummary, summarise_regions
 from r2star.regions.table import table_row, table_sidecar, table_text
 from r2star.steps.coverage import LabelVolumes, volumes_in_view
-from r2star.steps.fit import read_sigma
+from r2star.steps.inputs import read_sigma
 
 #: Voxels with a value count, whatever doubt their status tells: leaving out the doubtful would bias the median.
 #: Eroded by a voxel, planted R2* comes back within 1 % in the pallidum instead of 2.6 % (1 × 1 × 1.5 mm).

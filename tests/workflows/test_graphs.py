@@ -62,6 +62,20 @@ def test_every_connected_field_is_declared_and_nothing_waits_for_itself(
                 )
 
 
+def test_denoised_echoes_go_to_the_fit_and_nowhere_else(unit: Unit, tmp_path: Path) -> None:
+    flat = graph_of(unit, tmp_path, denoise="mppca")._create_flat_graph()
+    (node,) = (one for one in flat.nodes() if one.name == "denoise")
+    reached = {
+        (target.name, name)
+        for _, target, data in flat.out_edges(node, data=True)
+        for output, name in data["connect"]
+        if output in ("magnitude", "denoising")
+    }
+    assert reached == {("fit", "magnitude"), ("fit", "denoising")}
+    inputs = {name for _, _, data in flat.in_edges(node, data=True) for _, name in data["connect"]}
+    assert inputs == {"magnitude", "noise"}
+
+
 def is_plain(node: pe.Node) -> bool:
     """Identity and merge nodes make their outputs from their inputs."""
     return isinstance(node.interface, IdentityInterface) or type(node.interface).__name__ == "Merge"
