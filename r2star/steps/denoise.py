@@ -16,7 +16,7 @@ from r2star.files import write_text_atomically
 from r2star.fit import denoise_mppca, fit_decay
 from r2star.fit.denoise import residual_change
 from r2star.images import read_images, write_image
-from r2star.steps.inputs import check_one_grid, read_sigma
+from r2star.steps.inputs import check_one_grid, read_saturation, read_sigma
 
 #: Voxels whose largest echo is below so many σ are air: they are left as they are, and tell nothing of a residual.
 TISSUE_SIGMAS = 5.0
@@ -66,6 +66,8 @@ def denoise_echoes(
     sigma = read_sigma(noise)
     tissue = signal.max(axis=-1) >= TISSUE_SIGMAS * (sigma or 0.0)
     tissue &= (signal > 0).any(axis=-1)
+    if (saturation := read_saturation(noise)) is not None:
+        tissue &= signal.max(axis=-1) < saturation  # stays as it is, so that the fit can tell it
     denoised = denoise_mppca(signal, mask=tissue)
     before, after = (
         fit_decay(each, echo_times_s, method, sigma, n_threads, mask=tissue)

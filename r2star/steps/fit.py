@@ -25,7 +25,7 @@ from r2star.files import write_fault
 from r2star.fit import METHODS, Decay, Status, fit_decay
 from r2star.images import Grid, ImageReader, ImageWriter, open_image
 from r2star.steps.field import read_dephasing
-from r2star.steps.inputs import check_one_grid, read_sigma
+from r2star.steps.inputs import check_one_grid, read_saturation, read_sigma
 
 #: Bytes of one slab of float32 echoes: large enough to keep two threads busy, small beside a head.
 SLAB_BYTES = 64 * 2**20
@@ -73,9 +73,9 @@ def fit_maps(
 ) -> FittedMaps:
     """Fit S(t) = S0·exp(−R2*·t) in every voxel of the echoes: one file an echo, or one 4D file of all.
 
-    ``noise`` is what `check_inputs` tells of σ: it marks voxels in which no echo stands out of the noise, gives
-    two echoes their standard errors, and is needed by ``rician``. With ``gradient_map`` and ``field_facts``
-    (`r2star.steps.field`) the model has the factor |F(t)| of dephasing.
+    ``noise`` is what `check_inputs` tells of σ and of saturation: it marks voxels in which no echo stands out of
+    the noise, gives two echoes their standard errors, leaves saturated echoes out, and is needed by ``rician``. With
+    ``gradient_map`` and ``field_facts`` (`r2star.steps.field`) the model has the factor |F(t)| of dephasing.
     ``denoising`` is what `r2star.steps.denoise` did to the echoes, for the sidecars.
 
     Raises
@@ -84,7 +84,7 @@ def fit_maps(
         E1 for an image, E306 for echoes of different shapes, E303 where most of the signal rises with echo time.
     """
     counts = np.zeros(256, np.int64)
-    sigma = read_sigma(noise)
+    sigma, saturation = read_sigma(noise), read_saturation(noise)
     # three echoes and more tell their own error, what the model can't describe included
     known = sigma if len(echo_times_s) == 2 or METHODS[method].uses_noise_model else None
     with ExitStack() as stack:
@@ -105,8 +105,9 @@ def fit_maps(
         for slab, factor in zip(_slabs(readers, grid, len(echo_times_s), pool, spool), factors):
             signal = np.moveaxis(slab, 0, -1)
             decay = fit_decay(
-                signal, echo_times_s, method=method, noise_sigma=known, n_threads=n_threads, dephasing=factor
-            )
+                signal, echo_times_s, method=method, noise_sigma=known, n_threads=n_threads, dephasing=factor,
+                saturation_level=saturation,
+            )  # fmt: skip
             _mark_noise(decay, slab, sigma)
             counts += np.bincount(decay.status.ravel(), minlength=256)
             list(pool.map(ImageWriter.write_slices, writers, _maps_of(decay)))

@@ -14,6 +14,7 @@ from r2star.errors import InputError, Notice
 from r2star.field import PhaseRange, complex_to_polar
 from r2star.files import sha256_of, write_text_atomically
 from r2star.fit.noise import N_SAMPLES, NoiseEstimate, estimate_noise_sigma
+from r2star.fit.saturation import PileUp, find_pile_up, is_saturation
 from r2star.images import Grid, Image, read_image, read_images, write_image
 from r2star.steps.phase import decide_phase_unit, measure_range
 
@@ -80,7 +81,7 @@ def check_inputs(
     reading.notices += check_falling(magnitude, reading.samples)
     if phase_required:
         decide_phase_unit(reading.phase_ranges, phase_units, phase[0])
-    noise = write_noise(out_dir, reading.samples, echo_times_s)
+    noise = write_noise(out_dir, reading.samples, echo_times_s, reading.saturation)
     if (real and not magnitude) or (real and imaginary and not phase):
         parts = _magnitude_and_phase(settled["real"], settled["imaginary"], out_dir)
         for kind, made in zip(("magnitude", "phase"), parts):
@@ -127,6 +128,8 @@ class _Reading:
         self.grids: list[Grid] = []
         self.notices: list[Notice] = []
         self.samples: list[NDArray[np.float32]] = []
+        self.saturation: float | None = None
+        self._pile: PileUp | None = None
 
     def image(self, path: Path, name: str) -> tuple[Image, Path]:
         """An image, and the file that others read it from."""
@@ -155,10 +158,28 @@ class _Reading:
             if kind == "magnitude":
                 self.notices += _check_magnitude(path, image.data)
                 self.samples.append(sample_of(image.data))
+                self._watch_saturation(number, path, image.data)
             if kind == "phase" and self._measures_phase:
                 self.phase_ranges.append(measure_range(image.data, path))
             settled.append(own)
         return tuple(settled)
+
+    def _watch_saturation(self, number: int, path: Path, data: NDArray[Any]) -> None:
+        """Look for saturation in the first echo once the second one has come."""
+        if number == 1:
+            self._pile = find_pile_up(data)
+        elif (
+            number == 2
+            and self._pile
+            and data.shape == self.grids[0].shape
+            and is_saturation(self._pile, data)
+        ):
+            self.saturation = self._pile.level
+            found = f"{self._pile.voxels.size} voxels stand at the first echo's largest value, {self.saturation:g}"
+            meaning = "they are taken as saturated, and echoes that high are left out"
+            self.notices.append(
+                Notice("W305", f"{found}; {meaning}", "lower the receiver gain", path=path.name)
+            )
 
     def write_hashes(self) -> Path:
         """The hashes so far, as JSON."""
@@ -172,13 +193,21 @@ def estimate_noise(magnitude: Sequence[Path], echo_times_s: Sequence[float], out
     volumes = (
         [image.data for image in images] if len(images) > 1 else list(np.moveaxis(images[0].data, -1, 0))
     )
-    return write_noise(out_dir, [sample_of(volume) for volume in volumes], echo_times_s)
+    first, second = np.argsort(echo_times_s)[:2]
+    pile = find_pile_up(volumes[first])
+    level = pile.level if pile is not None and is_saturation(pile, volumes[second]) else None
+    return write_noise(out_dir, [sample_of(volume) for volume in volumes], echo_times_s, level)
 
 
 def read_sigma(noise: Path | None) -> float | None:
     """σ of the noise in the image's unit; None where it is not known."""
     sigma = None if noise is None else json.loads(noise.read_text())["sigma"]
     return None if sigma is None else float(sigma)
+
+
+def read_saturation(noise: Path | None) -> float | None:
+    """The level at which echoes are saturated; None where they are not, or where nobody looked."""
+    return None if noise is None else json.loads(noise.read_text()).get("saturation")
 
 
 def write_given_noise(out_dir: Path, sigma: float) -> Path:
@@ -193,13 +222,21 @@ def sample_of(data: NDArray[Any]) -> NDArray[np.float32]:
     return np.array(flat[:: max(1, flat.size // N_SAMPLES)], np.float32)
 
 
-def write_noise(out_dir: Path, samples: Sequence[NDArray[np.float32]], echo_times_s: Sequence[float]) -> Path:
-    """σ by the rule of `r2star.fit.noise`, from one sample of the same voxels per echo, as JSON."""
+def write_noise(
+    out_dir: Path,
+    samples: Sequence[NDArray[np.float32]],
+    echo_times_s: Sequence[float],
+    saturation: float | None = None,
+) -> Path:
+    """σ by the rule of `r2star.fit.noise`, from one sample of the same voxels per echo, as JSON.
+
+    ``saturation`` is the level at which the echoes were found cut off, by the rule of `r2star.fit.saturation`.
+    """
     shapes = {sample.shape for sample in samples}
     known = len(shapes) == 1 and len(samples) == len(echo_times_s)
     found = estimate_noise_sigma(np.stack(samples, -1), echo_times_s) if known else NO_NOISE
     sigma = found.sigma if np.isfinite(found.sigma) else None
-    told = {"sigma": sigma, "source": found.source, "n_voxels": found.n_voxels}
+    told = {"sigma": sigma, "source": found.source, "n_voxels": found.n_voxels, "saturation": saturation}
     return write_text_atomically(out_dir / "noise.json", json.dumps(told) + "\n")
 
 
