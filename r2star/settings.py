@@ -10,16 +10,17 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 DEFAULT_ATLAS = "CIT168"
+AnatomicalReference = Literal["first-lex", "sessionwise"]
 
 #: Settings that change how fast or how loudly, never what.
 _NOT_IN_RESULTS = frozenset(
     {
         "bids_dir", "output_dir", "work_dir", "participant_labels", "session_labels", "bids_filter_file",
         "n_procs", "omp_n_threads", "mem_gb", "nipype_plugin_file", "stop_on_first_crash",
-        "skip_bids_validation", "verbosity", "debug", "force",
+        "skip_bids_validation", "verbosity", "debug", "force", "derivatives",
     }
 )  # fmt: skip
 
@@ -45,7 +46,15 @@ class Settings:
     fit_method: str = "nonlinear"
     field_gradient: str = "report"
     denoise: str = "none"
-    atlas: str = DEFAULT_ATLAS
+    atlases: tuple[str, ...] = (DEFAULT_ATLAS,)  # none where a segmentation stands in their place
+    anatomical_reference: AnatomicalReference = "first-lex"
+    derivatives: tuple[Path, ...] = ()
+    segmentations: tuple[str, ...] = ()
+    brain_mask: str | None = None
+    lesions: str | None = None
+    maps: tuple[str, ...] = ()
+    iron: str | None = None
+    content: tuple[str, ...] = ()  # SHA-256 of the files that atlases and iron name
     fit_only: bool = False
     xform: str | None = None
     assume_orientation: bool = False
@@ -54,8 +63,12 @@ class Settings:
     debug: bool = False
 
     def result_settings(self) -> dict[str, Any]:
-        """The settings that can change a result, as plain JSON values."""
+        """The settings that can change a result, as plain JSON values; files and folders by their names."""
         kept = {key: value for key, value in asdict(self).items() if key not in _NOT_IN_RESULTS}
+        for key in ("brain_mask", "lesions", "iron"):
+            kept[key] = None if kept[key] is None else Path(kept[key]).name
+        for key in ("atlases", "segmentations"):
+            kept[key] = [Path(text).name for text in kept[key]]
         return json.loads(json.dumps(kept, default=str))  # type: ignore[no-any-return]
 
     @property

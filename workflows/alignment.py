@@ -1,9 +1,10 @@
 """The graph that brings template, T1w and MEGRE together: transforms and the brain on the MEGRE grid.
 
-Inputs: ``magnitude``, ``like`` (an image on the MEGRE grid), ``r2star_map`` if iron is to drive the registration and,
+Inputs: ``magnitude``, ``like`` (an image on the MEGRE grid), ``r2star_map``, as iron drives the registration, and,
 where there is a T1w, its registration to the template (``t1w``, ``t1w_to_template``, ``template_to_t1w``,
 ``t1w_brain_mask``). Outputs: ``to_megre`` and ``to_template`` (chains of transforms, the one next to the target
-grid first), ``brain_mask``, ``measures`` (of the registrations), ``files``, ``records``, ``notices``.
+grid first), ``from_t1w`` and ``to_t1w`` (the same between T1w and MEGRE), ``megre_reference``, ``brain_mask``,
+``measures`` (of the registrations), ``files``, ``records``, ``notices``, ``hashes`` of a brain mask that was given.
 """
 
 from __future__ import annotations
@@ -13,19 +14,28 @@ from typing import NamedTuple
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline import engine as pe
 
-from r2star.atlas import Atlas
+from r2star.bids.units import Derived, Unit
 from r2star.settings import Settings
 from r2star.workflows import interfaces as steps
 from r2star.workflows.nodes import make_node, merge
 from r2star.workflows.stage import Stages
+from r2star.workflows.step import StepNode
+from r2star.workflows.templates import Template
 
 INPUTS = ["magnitude", "like", "r2star_map", "t1w", "t1w_to_template", "template_to_t1w", "t1w_brain_mask"]
-OUTPUTS = ["to_megre", "to_template", "brain_mask", "measures", "files", "records", "notices"]
+#: What a refinement takes of the T1w.
+REFINED = ("t1w", "t1w_to_template", "template_to_t1w")
+OUTPUTS = [
+    "to_megre", "to_template", "from_t1w", "to_t1w", "megre_reference", "brain_mask", "measures", "files", "records",
+    "notices", "hashes",
+]  # fmt: skip
+
+
 #: An output of a node.
 Output = tuple[pe.Node, str]
 
 
-class _Route(NamedTuple):
+class Route(NamedTuple):
     """How MEGRE and template come together: nodes that do it, and the chains between the grids."""
 
     nodes: list[pe.Node]
@@ -34,27 +44,25 @@ class _Route(NamedTuple):
 
 
 def init_alignment_wf(
-    settings: Settings,
-    atlas: Atlas,
-    atlas_name: str,
-    stages: Stages,
-    n_threads: int,
-    *,
-    has_t1w: bool,
-    by_iron: bool,
+    unit: Unit, settings: Settings, template: Template, stages: Stages, n_threads: int
 ) -> pe.Workflow:
-    """The alignment of one unit; without a T1w the MEGRE itself is registered to the template."""
+    """The alignment of one unit; without a T1w the MEGRE itself is registered to the template.
+
+    Another program's brain mask stands in the place of the template's.
+    """
     graph = pe.Workflow("alignment")
     source = pe.Node(IdentityInterface(INPUTS), "inputnode")
     sink = pe.Node(IdentityInterface(OUTPUTS), "outputnode")
     combine = make_node("combine", steps.CombineEchoes(), stages.next("combining echoes"))
-    mask = make_node(
-        "brain_mask", steps.ResampleBrainMask(brain_mask=str(atlas.brain_mask)), stages.next("brain mask")
-    )
-    route = (_through_t1w if has_t1w else _directly)(
-        graph, source, settings, atlas_name, stages, n_threads, by_iron
-    )
+    if unit.t1w is not None:
+        route = _through_t1w(graph, (source, sink), unit, settings, template, stages, n_threads)
+    else:
+        register = make_megre_to_template(unit, settings, template, stages, n_threads)
+        graph.connect(source, "r2star_map", register, "r2star_map")
+        route = Route([register], [(register, "template_to_image")], [(register, "image_to_template")])
     to_megre, to_template = (merge(graph, name, getattr(route, name)) for name in ("to_megre", "to_template"))
+    given = next(iter(unit.derived_as("brain_mask")), None)
+    mask = _make_mask(graph, (source, combine, to_megre, sink), template, stages, given)
     files = merge(graph, "files", [*route.to_megre, *route.to_template, (mask, "image")])
     told = (combine, *route.nodes, mask)
     records = merge(graph, "records", [(node, "record") for node in told])
@@ -63,9 +71,7 @@ def init_alignment_wf(
     graph.connect([
         (source, combine, [("magnitude", "magnitude")]),
         (combine, route.nodes[0], [("image", "megre_reference")]),
-        (combine, mask, [("image", "megre_reference")]),
-        (to_megre, mask, [("out", "transforms")]),
-        (source, mask, [("like", "like")]),
+        (combine, sink, [("image", "megre_reference")]),
         (mask, sink, [("image", "brain_mask")]),
         *[(node, sink, [("out", node.name)]) for node in (to_megre, to_template, *lists)],
     ])  # fmt: skip
@@ -73,43 +79,74 @@ def init_alignment_wf(
 
 
 def _through_t1w(
-    graph: pe.Workflow, source: pe.Node, settings: Settings, atlas_name: str, stages: Stages, n_threads: int,
-    by_iron: bool,
-) -> _Route:  # fmt: skip
+    graph: pe.Workflow, ends: tuple[pe.Node, pe.Node], unit: Unit, settings: Settings, template: Template,
+    stages: Stages, n_threads: int,
+) -> Route:  # fmt: skip
     """MEGRE on the T1w, which lies on the template already; iron corrects that for this unit."""
+    source, sink = ends
     stage = stages.next("registering to T1w", share=0.15)
     options = {"random_seed": settings.random_seed, "sloppy": settings.sloppy}
     rigid = make_node("register", steps.RegisterMegreToT1w(**options), stage, n_threads=n_threads, mem_gb=2)
     graph.connect([(source, rigid, [("t1w", "t1w"), ("t1w_brain_mask", "t1w_brain_mask")])])
+    for name, output in (("from_t1w", "t1w_to_megre"), ("to_t1w", "megre_to_t1w")):
+        graph.connect(merge(graph, name, [(rigid, output)]), "out", sink, name)
     nodes, placed = [rigid], source
-    if by_iron and not settings.sloppy:
-        placed = make_node(
-            "refine", steps.RefineByIron(atlas=atlas_name), stages.next("refining by iron", share=0.1),
-            n_threads=n_threads, mem_gb=1,
-        )  # fmt: skip
-        shared = ("t1w", "r2star_map", "t1w_to_template", "template_to_t1w")
+    if not settings.sloppy:
+        placed = make_refinement("refine", unit, template, stages, n_threads)
         graph.connect([
-            (source, placed, [(name, name) for name in shared]),
+            (source, placed, [(name, name) for name in ("r2star_map", *REFINED)]),
             (rigid, placed, [("megre_to_t1w", "megre_to_t1w")]),
         ])  # fmt: skip
         nodes.append(placed)
-    return _Route(
+    return Route(
         nodes,
         [(rigid, "t1w_to_megre"), (placed, "template_to_t1w")],
         [(placed, "t1w_to_template"), (rigid, "megre_to_t1w")],
     )
 
 
-def _directly(
-    graph: pe.Workflow, source: pe.Node, settings: Settings, atlas_name: str, stages: Stages, n_threads: int,
-    by_iron: bool,
-) -> _Route:  # fmt: skip
-    """MEGRE on the template."""
-    stage = stages.next("registering to template", share=0.8)
-    interface = steps.RegisterMegreToTemplate(
-        atlas=atlas_name, random_seed=settings.random_seed, sloppy=settings.sloppy
+def make_refinement(name: str, unit: Unit, template: Template, stages: Stages, n_threads: int) -> StepNode:
+    """The correction of a T1w's place on a template by a unit's R2*; lesions on the T1w pull nothing."""
+    step = steps.RefineByIron(atlas=template.atlas_name)
+    for one in unit.derived_as("lesions"):
+        if one.world == "T1w":
+            step.inputs.lesion_mask = str(one.path)
+    return make_node(name, step, stages.next("refining by iron", share=0.1), n_threads=n_threads, mem_gb=1)
+
+
+def make_megre_to_template(
+    unit: Unit, settings: Settings, template: Template, stages: Stages, n_threads: int
+) -> StepNode:
+    """The registration of a unit without a T1w to one template; its lesions pull nothing."""
+    step = steps.RegisterMegreToTemplate(
+        atlas=template.atlas_name, random_seed=settings.random_seed, sloppy=settings.sloppy
     )
-    register = make_node("register", interface, stage, n_threads=n_threads, mem_gb=3)
-    if by_iron:
-        graph.connect(source, "r2star_map", register, "r2star_map")
-    return _Route([register], [(register, "template_to_image")], [(register, "image_to_template")])
+    for one in unit.derived_as("lesions"):
+        step.inputs.lesion_mask = str(one.path)
+    stage = stages.next("registering to template", share=0.8)
+    return make_node("register", step, stage, n_threads=n_threads, mem_gb=3)
+
+
+def _make_mask(
+    graph: pe.Workflow, nodes: tuple[pe.Node, ...], template: Template, stages: Stages, given: Derived | None
+) -> StepNode:
+    """The brain on the MEGRE grid: the template's, or one that was given."""
+    source, combine, to_megre, sink = nodes
+    stage = stages.next("brain mask")
+    if given is None:
+        mask = make_node(
+            "brain_mask", steps.ResampleBrainMask(brain_mask=str(template.atlas.brain_mask)), stage
+        )
+        graph.connect([
+            (combine, mask, [("image", "megre_reference")]),
+            (to_megre, mask, [("out", "transforms")]),
+            (source, mask, [("like", "like")]),
+        ])  # fmt: skip
+        return mask
+    step = steps.AdoptMask(given=str(given.path), kind="brain", others=[str(path) for path in given.others])
+    mask = make_node("brain_mask", step, stage)
+    graph.connect(source, "like", mask, "like")
+    if given.world == "T1w":
+        graph.connect(graph.get_node("from_t1w"), "out", mask, "transforms")
+    graph.connect(merge(graph, "hashes", [(mask, "hashes")]), "out", sink, "hashes")
+    return mask

@@ -9,6 +9,7 @@ from r2star.steps.anatomy import (
     register_t1w_to_template,
 )
 from r2star.steps.denoise import denoise_echoes
+from r2star.steps.derived import adopt_map, adopt_mask, adopt_segmentation
 from r2star.steps.field import estimate_b0, predict_gradient_bias
 from r2star.steps.fit import fit_maps
 from r2star.steps.inputs import check_inputs, check_t1w
@@ -66,6 +67,18 @@ class ResampleLabels(Step, function=resample_labels):
 
 class ResampleMap(Step, function=resample_map):
     """R2* on the template's grid."""
+
+
+class AdoptMask(Step, function=adopt_mask):
+    """A brain or lesion mask of another program."""
+
+
+class AdoptMap(Step, function=adopt_map):
+    """A map of another program."""
+
+
+class AdoptSegmentation(Step, function=adopt_segmentation):
+    """A segmentation of another program."""
 
 
 class EstimateB0(Step, function=estimate_b0):

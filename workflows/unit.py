@@ -1,21 +1,24 @@
 """The graph of one unit: verify, fit, align, map the field, place regions, tabulate, publish.
 
-Its ``inputnode`` takes the T1w's registration to the template, which all units of a participant share.
+Its ``inputnode`` takes the T1w's registration to the first template, ``inputnode_2`` to the second, and so on: all
+units of a participant share them.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline import engine as pe
 
-from r2star.atlas import Atlas
+from r2star.bids.derivatives import dataset_names
 from r2star.bids.units import Unit
 from r2star.settings import Settings
 from r2star.workflows import interfaces as steps
-from r2star.workflows.alignment import init_alignment_wf
+from r2star.workflows.alignment import REFINED, init_alignment_wf, make_megre_to_template, make_refinement
 from r2star.workflows.denoising import connect_echoes
+from r2star.workflows.derived import init_derived_wf
 from r2star.workflows.field import (
     has_field,
     is_corrected,
@@ -26,8 +29,9 @@ from r2star.workflows.field import (
 )
 from r2star.workflows.nodes import make_node, merge, node_name, orientation_rule
 from r2star.workflows.quality import connect_anatomy, connect_maps, make_quality_node
-from r2star.workflows.regions import MAPS, first, init_regions_wf
+from r2star.workflows.regions import MAPS, first, init_segmentation_wf, init_template_wf
 from r2star.workflows.stage import Stages
+from r2star.workflows.templates import Template
 
 #: What the units of a participant share, and take in their ``inputnode``.
 ANATOMY = [
@@ -41,11 +45,10 @@ Parts = dict[str, list[tuple[pe.Node, str]]]
 
 
 def init_unit_wf(
-    unit: Unit, settings: Settings, atlas: Atlas | None, atlas_name: str, n_threads: int
+    unit: Unit, settings: Settings, templates: Sequence[Template], n_threads: int
 ) -> pe.Workflow:
-    """The graph of one unit; without an atlas (``--fit-only``) it ends with the maps."""
+    """The graph of one unit; without a template (``--fit-only``) it ends with the maps."""
     graph = pe.Workflow(node_name("unit", unit.label))
-    source = pe.Node(IdentityInterface(ANATOMY), "inputnode")
     stages = Stages((unit.label,))
     check = make_node("check", _check(unit, settings), stages.next("checking inputs", 0.02))
     fit = make_node("fit", _fit(unit, settings), stages.next("fitting R2*", 0.04), n_threads=n_threads)
@@ -58,32 +61,63 @@ def init_unit_wf(
     for node in between:
         parts["records"].append((node, "record"))
         parts["notices"].append((node, "notices"))
-    quality = make_quality_node(unit, settings, stages)
+    quality = make_quality_node(unit, templates, stages)
     connect_maps(graph, check, fit, quality)
-    if atlas is not None:
-        corrected = is_corrected(unit, settings)
-        kind = {"has_t1w": unit.t1w is not None, "by_iron": True}
-        driver = fit
-        if corrected:
-            # a corrected fit waits for the brain mask, so it can't drive the registration that gives the mask
-            first_fit = stages.next("fitting R2* for the registration", 0.04)
-            driver = make_node("first_fit", _fit(unit, settings), first_fit, n_threads=n_threads)
-            graph.connect([(check, driver, [("magnitude", "magnitude"), ("noise", "noise")])])
-        align = init_alignment_wf(settings, atlas, atlas_name, stages, n_threads, **kind)
-        regions = init_regions_wf(unit, settings, atlas, stages, with_field=has_field(unit, settings))
-        _connect_alignment(graph, (source, check, driver), align, parts, **kind)
-        if has_field(unit, settings):
-            b0 = make_b0_node(unit, settings, stages, n_threads)
-            bias = make_bias_node(unit, settings, stages, n_threads)
-            _connect_field(graph, (check, fit, b0, bias), align, regions, parts, corrected=corrected)
-            graph.connect(bias, "bias_map", quality, "bias_map")
-        _connect_regions(graph, check, fit, align, regions, parts)
-        connect_anatomy(graph, quality, align, regions, (source, "t1w_measures") if unit.t1w else None)
+    if templates:
+        _add_anatomy(graph, (check, fit, quality), parts, unit, settings, templates, stages, n_threads)
     parts["files"].append((quality, "derivatives"))
     parts["records"].append((quality, "record"))
     for name in ("files", "records", "hashes"):
         graph.connect(merge(graph, name, parts[name]), "out", publish, name)
     return graph
+
+
+def anatomy_node(number: int) -> str:
+    """The node that takes the T1w's registration to a template, by the template's place."""
+    return f"inputnode_{number + 1}" if number else "inputnode"
+
+
+def _add_anatomy(
+    graph: pe.Workflow, nodes: tuple[pe.Node, ...], parts: Parts, unit: Unit, settings: Settings,
+    templates: Sequence[Template], stages: Stages, n_threads: int,
+) -> None:  # fmt: skip
+    """Everything that needs to know where the brain is: alignment, field, regions."""
+    check, fit, quality = nodes
+    corrected = is_corrected(unit, settings)
+    driver = fit
+    if corrected:
+        # a corrected fit waits for the brain mask, so it can't drive the registration that gives the mask
+        first_fit = stages.next("fitting R2* for the registration", 0.04)
+        driver = make_node("first_fit", _fit(unit, settings), first_fit, n_threads=n_threads)
+        graph.connect([(check, driver, [("magnitude", "magnitude"), ("noise", "noise")])])
+    align = init_alignment_wf(unit, settings, templates[0], stages, n_threads)
+    sources = [pe.Node(IdentityInterface(ANATOMY), anatomy_node(number)) for number in range(len(templates))]
+    _connect_alignment(graph, (sources[0], check, driver), align, parts, has_t1w=unit.t1w is not None)
+    if unit.derived_as("brain_mask"):
+        _collect(parts, align, "hashes")
+    ways = [(align, "outputnode.to_megre", "outputnode.to_template")]
+    for source, template in zip(sources[1:], templates[1:], strict=True):
+        ends = (source, driver, align)
+        ways.append(_add_way(graph, ends, parts, unit, settings, template, stages, n_threads))
+    derived = init_derived_wf(unit, stages)
+    if derived is not None:
+        _connect_derived(graph, check, align, derived, parts, has_lesions=bool(unit.derived_as("lesions")))
+    field = has_field(unit, settings)
+    measured = [init_template_wf(unit, settings, one, stages, with_field=field) for one in templates]
+    for way, one in zip(ways, measured, strict=True):
+        graph.connect([(way[0], one, [(way[1], "inputnode.to_megre"), (way[2], "inputnode.to_template")])])
+    for segmentation in unit.derived_as("segmentation"):
+        own = init_segmentation_wf(unit, settings, segmentation, stages, with_field=field)
+        _connect_segmentation(graph, check, align, own, parts, in_t1w=segmentation.world == "T1w")
+        measured.append(own)
+    if field:
+        b0 = make_b0_node(unit, settings, stages, n_threads)
+        bias = make_bias_node(unit, settings, stages, n_threads)
+        _connect_field(graph, (check, fit, b0, bias), align, measured, parts, corrected=corrected)
+        graph.connect(bias, "bias_map", quality, "bias_map")
+    _connect_measured(graph, (check, fit), derived, measured, parts, unit)
+    regions = measured[0] if templates[0].measured else None
+    connect_anatomy(graph, quality, align, regions, (sources[0], "t1w_measures") if unit.t1w else None)
 
 
 def _connect_alignment(
@@ -93,24 +127,81 @@ def _connect_alignment(
     parts: Parts,
     *,
     has_t1w: bool,
-    by_iron: bool,
 ) -> None:
     source, check, fit = nodes
     like = (("magnitude", first), "inputnode.like")
     graph.connect([(check, align, [("magnitude", "inputnode.magnitude"), like])])
-    if by_iron:
-        graph.connect([(fit, align, [("r2star_map", "inputnode.r2star_map")])])
+    graph.connect([(fit, align, [("r2star_map", "inputnode.r2star_map")])])
     if has_t1w:
         graph.connect([(source, align, [(name, f"inputnode.{name}") for name in ANATOMY[:4]])])
-        parts["hashes"].append((source, "t1w_hashes"))
-        parts["records"].append((source, "anatomy_record"))
-        parts["notices"].append((source, "anatomy_notices"))
+        _collect_anatomy(parts, source)
     _collect(parts, align, "files", "records", "notices")
 
 
+def _collect_anatomy(parts: Parts, source: pe.Node) -> None:
+    parts["hashes"].append((source, "t1w_hashes"))
+    parts["records"].append((source, "anatomy_record"))
+    parts["notices"].append((source, "anatomy_notices"))
+
+
+def _add_way(
+    graph: pe.Workflow, nodes: tuple[pe.Node, ...], parts: Parts, unit: Unit, settings: Settings,
+    template: Template, stages: Stages, n_threads: int,
+) -> tuple[pe.Node, str, str]:  # fmt: skip
+    """The way to a further template: through the T1w, or by a registration of its own."""
+    source, fit, align = nodes
+    number = template.space
+    if unit.t1w is None:
+        placed = make_megre_to_template(unit, settings, template, stages, n_threads)
+        placed.name = f"register_{number}"
+        graph.connect([(align, placed, [("outputnode.megre_reference", "megre_reference")])])
+        back, there = [(placed, "template_to_image")], [(placed, "image_to_template")]
+    else:
+        _collect_anatomy(parts, source)
+        placed = source
+        if not settings.sloppy:
+            placed = make_refinement(f"refine_{number}", unit, template, stages, n_threads)
+            graph.connect([
+                (source, placed, [(name, name) for name in REFINED]),
+                (align, placed, [(("outputnode.to_t1w", first), "megre_to_t1w")]),
+            ])  # fmt: skip
+        back = [(align, "outputnode.from_t1w"), (placed, "template_to_t1w")]
+        there = [(placed, "t1w_to_template"), (align, "outputnode.to_t1w")]
+    parts["files"] += [back[-1], there[0]]
+    if placed is not source:
+        parts["records"].append((placed, "record"))
+        parts["notices"].append((placed, "notices"))
+        graph.connect(fit, "r2star_map", placed, "r2star_map")
+    way = pe.Node(IdentityInterface(["to_megre", "to_template"]), f"way_{number}")
+    for name, chain in (("to_megre", back), ("to_template", there)):
+        graph.connect(merge(graph, f"{name}_{number}", chain), "out", way, name)
+    return way, "to_megre", "to_template"
+
+
+def _connect_derived(
+    graph: pe.Workflow, check: pe.Node, align: pe.Workflow, derived: pe.Workflow, parts: Parts, *,
+    has_lesions: bool,
+) -> None:  # fmt: skip
+    graph.connect([
+        (check, derived, [(("magnitude", first), "inputnode.like")]),
+        (align, derived, [("outputnode.from_t1w", "inputnode.from_t1w")]),
+    ])  # fmt: skip
+    _collect(parts, derived, "records", "notices", "hashes", *(["files"] if has_lesions else []))
+
+
+def _connect_segmentation(
+    graph: pe.Workflow, check: pe.Node, align: pe.Workflow, own: pe.Workflow, parts: Parts, *, in_t1w: bool
+) -> None:
+    graph.connect([(check, own, [(("magnitude", first), "inputnode.like")])])
+    if in_t1w:
+        ways = [(f"outputnode.{name}", f"inputnode.{name}") for name in ("from_t1w", "to_t1w")]
+        graph.connect([(align, own, ways)])
+    _collect(parts, own, "hashes")
+
+
 def _connect_field(
-    graph: pe.Workflow, nodes: tuple[pe.Node, ...], align: pe.Workflow, regions: pe.Workflow, parts: Parts,
-    *, corrected: bool,
+    graph: pe.Workflow, nodes: tuple[pe.Node, ...], align: pe.Workflow, measured: Sequence[pe.Workflow],
+    parts: Parts, *, corrected: bool,
 ) -> None:  # fmt: skip
     """The field between alignment and table; a corrected fit waits for it."""
     check, fit, b0, bias = nodes
@@ -119,7 +210,7 @@ def _connect_field(
         (align, b0, [("outputnode.brain_mask", "brain_mask")]),
         (b0, bias, [("gradient_map", "gradient_map"), ("facts", "facts")]),
         (fit, bias, [("r2star_map", "r2star_map")]),
-        (bias, regions, [("bias_map", "inputnode.bias_map")]),
+        *[(bias, one, [("bias_map", "inputnode.bias_map")]) for one in measured],
     ])  # fmt: skip
     if corrected:
         graph.connect([(b0, fit, [("gradient_map", "gradient_map"), ("facts", "field_facts")])])
@@ -129,17 +220,24 @@ def _connect_field(
         parts["notices"].append((node, "notices"))
 
 
-def _connect_regions(
-    graph: pe.Workflow, check: pe.Node, fit: pe.Node, align: pe.Workflow, regions: pe.Workflow, parts: Parts
-) -> None:
-    placed = ("to_megre", "to_template", "brain_mask")
-    graph.connect([
-        (check, regions, [(name, f"inputnode.{name}") for name in ("magnitude", "noise")]),
-        (fit, regions, [(name, f"inputnode.{name}") for name in MAPS]),
-        (align, regions, [(f"outputnode.{name}", f"inputnode.{name}") for name in placed]),
-        (merge(graph, "notices", parts["notices"]), regions, [("out", "inputnode.notices")]),
-    ])  # fmt: skip
-    _collect(parts, regions, "files", "records")
+def _connect_measured(
+    graph: pe.Workflow, nodes: tuple[pe.Node, pe.Node], derived: pe.Workflow | None,
+    measured: Sequence[pe.Workflow], parts: Parts, unit: Unit,
+) -> None:  # fmt: skip
+    """What every table is made from."""
+    check, fit = nodes
+    notices = merge(graph, "notices", parts["notices"])
+    names = ["lesions", "lesion_volume_mm3"] if unit.derived_as("lesions") else []
+    names += ["maps"] if unit.derived_as("map") else []
+    for one in measured:
+        graph.connect([
+            (check, one, [(name, f"inputnode.{name}") for name in ("magnitude", "noise")]),
+            (fit, one, [(name, f"inputnode.{name}") for name in MAPS]),
+            (notices, one, [("out", "inputnode.notices")]),
+        ])  # fmt: skip
+        if derived is not None:
+            graph.connect([(derived, one, [(f"outputnode.{name}", f"inputnode.{name}") for name in names])])
+        _collect(parts, one, "files", "records")
 
 
 def _collect(parts: Parts, part: pe.Workflow, *names: str) -> None:
@@ -180,6 +278,7 @@ def _publish(unit: Unit, settings: Settings) -> steps.PublishUnit:
         unit=unit,
         output_dir=str(settings.output_dir),
         bids_dir=str(settings.bids_dir),
+        datasets={name: str(path) for name, path in dataset_names(settings.derivatives).items()},
         settings=json.dumps(settings.result_settings(), sort_keys=True),
         settings_sha256=settings.result_key,
     )

@@ -123,6 +123,13 @@ def file_inside(value: object, key: str, description: Path) -> Path:
     return file
 
 
+def relative_files(description: Path) -> list[str]:
+    """Paths of the files beside a description that its ``[files]`` names, as they stand there."""
+    values = read_toml(description).get("files", {}).values()
+    paths = [value["path"] if isinstance(value, dict) else value for value in values]
+    return [path for path in paths if (description.parent / path).is_file()]
+
+
 def _verify(file: Path, expected: str, key: str, description: Path) -> None:
     if not expected:
         return

@@ -25,6 +25,13 @@ Its warnings::
     W205  several T1w                          W211  a sidecar is not UTF-8
     W206  the T1w of another session
 
+Of results of other programs::
+
+    E470  the one asked for is not there       W471  taken to lie in this world
+    E471  it lies in another space             W473  no lesion mask
+    E472  several answer                       W474  no such map
+    E530  an option names no derivative        E531  no derivative dataset
+
 Of the whole run::
 
     E501  no such dataset                      E504  no such participant

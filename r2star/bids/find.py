@@ -26,6 +26,7 @@ from r2star.bids.selection import (
 )
 from r2star.bids.units import Unit
 from r2star.errors import DatasetError, InputError, Notice
+from r2star.settings import AnatomicalReference
 
 #: Entities that tell units apart, beside participant and session, with their fields of `Unit`.
 _UNIT_FIELDS = {"acq": "acquisition", "ce": "ceagent", "rec": "reconstruction", "run": "run"}
@@ -56,6 +57,7 @@ def find_units(
     participant_labels: Sequence[str] = (),
     session_labels: Sequence[str] = (),
     filters: Filters | None = None,
+    anatomical_reference: AnatomicalReference = "first-lex",
 ) -> tuple[Unit, ...]:
     """Find every unit of a dataset, or those of the participants and sessions named, in natural order.
 
@@ -67,6 +69,10 @@ def find_units(
         With or without ``sub-`` and ``ses-``; empty means all.
     filters
         What `r2star.bids.selection.read_filters` gives: entities that ``megre`` and ``t1w`` images must have.
+
+    anatomical_reference
+        ``first-lex``: all sessions of a participant share the first T1w, so that they differ by no registration of
+        it; ``sessionwise``: each has its own T1w, where there is one.
 
     Returns
     -------
@@ -87,7 +93,9 @@ def find_units(
     units: list[Unit] = []
     for participant in participants:
         sidecars = sidecars.only_root()
-        found = _participant_units(participant, wanted_sessions, checked, sidecars, bool(participant_labels))
+        found = _participant_units(
+            participant, wanted_sessions, checked, sidecars, bool(participant_labels), anatomical_reference
+        )
         units.extend(found)
     if not participant_labels and all(_is_empty(unit) for unit in units):
         raise DatasetError(
@@ -105,8 +113,9 @@ def _is_empty(unit: Unit) -> bool:
 
 
 def _participant_units(
-    participant: str, wanted_sessions: Sequence[str], filters: Filters, sidecars: SidecarTree, named: bool
-) -> list[Unit]:
+    participant: str, wanted_sessions: Sequence[str], filters: Filters, sidecars: SidecarTree, named: bool,
+    reference: AnatomicalReference,
+) -> list[Unit]:  # fmt: skip
     """Units of one participant. A session without MEGRE is an error only if named, or if all are so."""
     try:
         folders = [
@@ -126,7 +135,7 @@ def _participant_units(
         there = {folder.session for folder in wanted}
         wanted += [_Folder(participant, session) for session in wanted_sessions if session not in there]
         wanted.sort(key=lambda folder: natural_key(folder.session))
-    units = [unit for folder in wanted for unit in _folder_units(folder, folders, sidecars)]
+    units = [unit for folder in wanted for unit in _folder_units(folder, folders, sidecars, reference)]
     all_empty = all(_is_empty(unit) for unit in units)
     return [
         replace(unit, named=named and (bool(wanted_sessions) or all_empty or not _is_empty(unit)))
@@ -182,7 +191,9 @@ def _file_names(folder: Path) -> list[str]:
         return sorted((entry.name for entry in entries if not entry.name.startswith(".")), key=natural_key)
 
 
-def _folder_units(folder: _Folder, folders: Sequence[_Folder], sidecars: SidecarTree) -> list[Unit]:
+def _folder_units(
+    folder: _Folder, folders: Sequence[_Folder], sidecars: SidecarTree, reference: AnatomicalReference
+) -> list[Unit]:
     groups: dict[tuple[str | None, ...], list[FoundImage]] = defaultdict(list)
     for image in folder.megre:
         groups[tuple(image.name.entities.get(key) for key in _UNIT_FIELDS)].append(image)
@@ -198,7 +209,14 @@ def _folder_units(folder: _Folder, folders: Sequence[_Folder], sidecars: Sidecar
         return [_failed(folder.unit, problem, no_data=folder.problem is None)]
     keys = sorted(groups, key=lambda labels: tuple(natural_key(label) for label in labels))
     return [
-        _unit(folder, dict(zip(_UNIT_FIELDS.values(), key, strict=True)), groups[key], folders, sidecars)
+        _unit(
+            folder,
+            dict(zip(_UNIT_FIELDS.values(), key, strict=True)),
+            groups[key],
+            folders,
+            sidecars,
+            reference,
+        )
         for key in keys
     ]
 
@@ -209,6 +227,7 @@ def _unit(
     images: Sequence[FoundImage],
     folders: Sequence[_Folder],
     sidecars: SidecarTree,
+    reference: AnatomicalReference,
 ) -> Unit:
     unit = replace(folder.unit, **labels)  # type: ignore[arg-type]
     try:
@@ -218,7 +237,7 @@ def _unit(
             _refuse_other_entities(image)
         echoes, notices = read_echoes(images, sidecars)
         field, warned = field_strength_tesla(echoes["mag"] or echoes["real"], sidecars.root)
-        t1w, t1w_notices = _choose_t1w(folder, folders)
+        t1w, t1w_notices = _choose_t1w(folder, folders, reference)
     except NoDataError as problem:
         return _failed(unit, problem, no_data=True)
     except InputError as problem:
@@ -255,10 +274,12 @@ def _refuse_other_entities(image: FoundImage) -> None:
         )
 
 
-def _choose_t1w(folder: _Folder, folders: Sequence[_Folder]) -> tuple[Path | None, list[Notice]]:
-    """The T1w of the unit's session, else of the participant; the first by acq, ce, rec and run."""
-    others = [other for other in folders if other.session != folder.session]
-    for source in (folder, *others):
+def _choose_t1w(
+    folder: _Folder, folders: Sequence[_Folder], reference: AnatomicalReference
+) -> tuple[Path | None, list[Notice]]:
+    """The participant's first T1w, or that of the unit's session if it goes by session; by acq, ce, rec and run."""
+    by_session = (folder, *(other for other in folders if other.session != folder.session))
+    for source in by_session if reference == "sessionwise" else folders:
         candidates = [image for image in source.t1w if image.name.entities.get("part", "mag") == "mag"]
         if not candidates or (source is not folder and source.problem is not None):
             continue
@@ -272,7 +293,7 @@ def _choose_t1w(folder: _Folder, folders: Sequence[_Folder]) -> tuple[Path | Non
         if any(_stem(image) != stem for image in candidates):
             fix = "choose another by t1w in --bids-filter-file"
             notices.append(Notice("W205", "there are several T1w; the first is used", fix, chosen.shown))
-        if source is not folder:
+        if source is not folder and not folder.t1w:
             notices.append(
                 Notice(
                     "W206",

@@ -10,6 +10,8 @@ from typing import Any, Literal
 from r2star.errors import Notice, R2starError
 
 Part = Literal["mag", "phase", "real", "imag"]
+Role = Literal["brain_mask", "segmentation", "lesions", "map"]
+World = Literal["T1w", "MEGRE"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,25 @@ class EchoFile:
     part: Part
     sidecar: Mapping[str, Any] = field(default_factory=dict)
     sidecar_paths: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A result of another program that the unit uses.
+
+    ``name`` is the suffix of a mask or map (``"Chimap"``), and what results call a segmentation. ``world`` says
+    whose world coordinates it has, ``units`` what its sidecar calls its unit; ``others`` are its sidecar and
+    label table, where there are any.
+    """
+
+    role: Role
+    name: str
+    path: Path
+    world: World
+    units: str = ""
+    others: tuple[Path, ...] = ()
+    lookup: Path | None = None
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +77,7 @@ class Unit:
     ceagent: str | None = None
     named: bool = False  # the user asked for this participant or session by name
     no_data: bool = False  # the problem is that nothing is there to work on
+    derived: tuple[Derived, ...] = ()  # results of other programs
 
     @property
     def entities(self) -> dict[str, str]:
@@ -90,4 +112,10 @@ class Unit:
         """Every image and sidecar that the unit reads, each once, in a fixed order."""
         echoes = (*self.magnitude, *self.phase, *self.real, *self.imaginary)
         images = [echo.path for echo in echoes] + ([self.t1w] if self.t1w else [])
-        return tuple(dict.fromkeys([*images, *(path for echo in echoes for path in echo.sidecar_paths)]))
+        sidecars = [path for echo in echoes for path in echo.sidecar_paths]
+        derived = [path for one in self.derived for path in (one.path, *one.others)]
+        return tuple(dict.fromkeys([*images, *sidecars, *derived]))
+
+    def derived_as(self, role: Role) -> tuple[Derived, ...]:
+        """The results of other programs in one role."""
+        return tuple(one for one in self.derived if one.role == role)

@@ -96,13 +96,63 @@ def _add_method(parser: Parser) -> None:
         default="none",
         help="denoise the echoes before the fit: MP-PCA, slow, three echoes or more (default: %(default)s)",
     )
+    group.add_argument(
+        "--iron",
+        metavar="CALIBRATION",
+        help="give iron in mg/kg by a named calibration or TOML file, at either level; never unasked",
+    )
     group.add_argument("--fit-only", action="store_true", help="maps only: no registration, no regions")
 
 
 def _add_anatomy(parser: Parser) -> None:
     group = parser.add_argument_group("anatomy")
     group.add_argument(
-        "--atlas", default=DEFAULT_ATLAS, metavar="NAME|FILE.toml", help="atlas (default: %(default)s)"
+        "--atlas",
+        nargs="+",
+        action="extend",
+        metavar="NAME|FILE.toml",
+        help=f"atlas, one table each (default: {DEFAULT_ATLAS}, unless --segmentation stands in its place)",
+    )
+    group.add_argument(
+        "--subject-anatomical-reference",
+        choices=("first-lex", "sessionwise"),
+        default="first-lex",
+        help="the T1w of all sessions of a participant: the first, or each session's own (default: %(default)s)",
+    )
+    group.add_argument(
+        "--derivatives",
+        nargs="+",
+        action="extend",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="BIDS datasets of other programs' results, in which the options below look",
+    )
+    group.add_argument(
+        "--segmentation",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="DERIVATIVE",
+        help="regions of the participant's own, e.g. desc-aseg_dseg, or the folder of a dataset with one dseg each",
+    )
+    group.add_argument(
+        "--brain-mask",
+        metavar="DERIVATIVE",
+        help="brain mask, e.g. desc-brain_mask, or the folder of a dataset",
+    )
+    group.add_argument(
+        "--lesions",
+        metavar="DERIVATIVE",
+        help="lesion masks, on any grid, e.g. label-lesion_mask, or the folder of a dataset",
+    )
+    group.add_argument(
+        "--maps",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="SUFFIX",
+        help="other quantitative maps to measure in the same regions, e.g. Chimap T1map space-T1w_MTsat",
     )
     group.add_argument(
         "--xform",
@@ -169,11 +219,6 @@ def _add_group_level(parser: Parser) -> None:
     group.add_argument(
         "--allow-mixed-field", action="store_true", help="accept units of different field strengths"
     )
-    group.add_argument(
-        "--iron",
-        metavar="CALIBRATION",
-        help="give iron in mg/kg by a named calibration or TOML file; never unasked",
-    )
     group.add_argument("--strict", action="store_true", help="warnings that may touch a number become errors")
 
 
@@ -228,7 +273,14 @@ def settings_from(options: argparse.Namespace) -> Settings:
         fit_method=options.fit,
         field_gradient=options.field_gradient,
         denoise=options.denoise,
-        atlas=options.atlas,
+        atlases=tuple(dict.fromkeys(options.atlas or ([] if options.segmentation else [DEFAULT_ATLAS]))),
+        anatomical_reference=options.subject_anatomical_reference,
+        derivatives=tuple(path.resolve() for path in options.derivatives),
+        segmentations=tuple(dict.fromkeys(options.segmentation)),
+        brain_mask=options.brain_mask,
+        lesions=options.lesions,
+        maps=tuple(dict.fromkeys(options.maps)),
+        iron=options.iron,
         fit_only=options.fit_only,
         xform=options.xform,
         assume_orientation=options.assume_orientation,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from r2star import __version__
 from r2star.atlas import load_atlas
+from r2star.atlas.settle import settle_atlas
 from r2star.bids.dataset import write_atlas_files, write_bidsignore, write_dataset_description
+from r2star.bids.derivatives import check_datasets, dataset_names, read_query, with_derivatives
 from r2star.bids.find import find_units
 from r2star.bids.selection import read_filters
 from r2star.bids.sidecars import RAW, bids_uri
@@ -18,8 +20,10 @@ from r2star.bids.units import Unit
 from r2star.cli.common import say, say_error
 from r2star.cli.progress import Interrupted, Progress, stop_on_signals
 from r2star.cli.reports import write_reports
-from r2star.errors import EnvironmentFault, LockedError, R2starError, UsageError
+from r2star.errors import EnvironmentFault, InputError, LockedError, R2starError, UsageError
+from r2star.files import sha256_of
 from r2star.fit.denoise import require_dipy
+from r2star.iron.calibration import Calibration, refuse_mismatch
 from r2star.runs.locks import UnitLocks
 from r2star.runs.records import (
     begin_unit,
@@ -32,7 +36,9 @@ from r2star.runs.records import (
     record_root_files,
 )
 from r2star.runs.status import write_status
+from r2star.runs.turns import taking_turns
 from r2star.settings import Settings
+from r2star.steps.iron import load_calibration
 
 #: Units in one graph: enough to keep every processor busy, few enough to keep memory and scheduling flat.
 UNITS_PER_GRAPH = 24
@@ -73,7 +79,15 @@ def run_participant_level(settings: Settings) -> int:
         require_dipy()
     check_folders(settings)
     filters = read_filters(settings.bids_filter_file) if settings.bids_filter_file else None
-    units = find_units(settings.bids_dir, settings.participant_labels, settings.session_labels, filters)
+    settings = settle(settings)
+    units = find_units(
+        settings.bids_dir,
+        settings.participant_labels,
+        settings.session_labels,
+        filters,
+        settings.anatomical_reference,
+    )
+    units = with_what_is_asked(units, settings)
     refuse_mixed_results(settings)
     write_root_files(settings)
     outcome = Outcome()
@@ -144,11 +158,87 @@ def check_folders(settings: Settings) -> None:
             ) from error
 
 
+def settle(settings: Settings) -> Settings:
+    """Settings with datasets, atlases and calibration looked up, so that what can't be used is refused at once."""
+    if settings.fit_only:
+        asked = [
+            name
+            for name in ("segmentations", "brain_mask", "lesions", "maps", "iron")
+            if getattr(settings, name)
+        ]
+        if asked:
+            option = asked[0].removesuffix("s") if asked[0] == "segmentations" else asked[0]
+            raise UsageError(
+                "E532",
+                f"--{option.replace('_', '-')} with --fit-only",
+                "regions are needed",
+                "leave one of them out",
+            )
+        return settings
+    folders = [Path(text) for text in named_derivatives(settings) if Path(text).is_dir()]
+    datasets = check_datasets([*settings.derivatives, *folders])
+    settled = [settle_atlas(name, settings.work_dir / "atlases") for name in settings.atlases]
+    content = [atlas.sha256 for name, atlas in settled if name.endswith(".toml")]
+    if settings.iron is not None:
+        load_calibration(settings.iron)
+        content += [sha256_of(settings.iron)] if settings.iron.endswith(".toml") else []
+    return replace(
+        settings, derivatives=datasets, atlases=tuple(name for name, _ in settled), content=tuple(content)
+    )
+
+
+def named_derivatives(settings: Settings) -> list[str]:
+    """What the options name of other programs, but for maps."""
+    return [
+        *settings.segmentations,
+        *(one for one in (settings.brain_mask, settings.lesions) if one is not None),
+    ]
+
+
+def with_what_is_asked(units: Sequence[Unit], settings: Settings) -> tuple[Unit, ...]:
+    """Units with the files of other programs; those that a calibration does not hold for can't run."""
+    queries = [read_query("segmentation", text) for text in settings.segmentations]
+    queries += [read_query("brain_mask", settings.brain_mask)] if settings.brain_mask else []
+    queries += [read_query("lesions", settings.lesions)] if settings.lesions else []
+    maps = [read_query("map", text) for text in settings.maps]
+    _refuse_same_suffix([query.suffix for query in maps])
+    queries += maps
+    if queries and not settings.derivatives:
+        raise UsageError(
+            "E531", f"{queries[0].text} is asked for, and there is no dataset to look in",
+            "--derivatives is needed", "name the folder of the dataset",
+        )  # fmt: skip
+    found = tuple(with_derivatives(unit, queries, settings.derivatives) for unit in units)
+    if settings.iron is None:
+        return found
+    calibration = load_calibration(settings.iron)
+    return tuple(_refuse_other_field(unit, calibration) for unit in found)
+
+
+def _refuse_same_suffix(suffixes: Sequence[str]) -> None:
+    twice = sorted({one for one in suffixes if suffixes.count(one) > 1})
+    if twice:
+        found = f"--maps names {', '.join(twice)} twice"
+        raise UsageError("E530", found, "its columns are named by the suffix", "leave one of them out")
+
+
+def _refuse_other_field(unit: Unit, calibration: Calibration) -> Unit:
+    if unit.problem is not None:
+        return unit
+    try:
+        refuse_mismatch(calibration, unit.field_strength_tesla)
+    except UsageError as error:
+        problem = InputError(error.code, error.found, error.needed, error.fix, unit=unit.label)
+        return replace(unit, problem=problem)
+    return unit
+
+
 def write_root_files(settings: Settings) -> None:
     """What stands once for all units; an atlas that can't be used is refused here, before any work."""
-    atlases = [] if settings.fit_only else [load_atlas(settings.atlas)]
+    atlases = [] if settings.fit_only else [load_atlas(name) for name in settings.atlases]
+    links = dataset_names(settings.derivatives)
     written = [
-        write_dataset_description(settings.output_dir, settings.bids_dir, __version__),
+        write_dataset_description(settings.output_dir, settings.bids_dir, __version__, links=links),
         write_bidsignore(settings.output_dir),
     ]
     for atlas in atlases:
@@ -223,7 +313,8 @@ def is_complete(unit: Unit, settings: Settings) -> bool:
 def inputs_of(unit: Unit, settings: Settings) -> dict[str, Path]:
     """The files that a run of the unit reads, by the names that its marker has for them."""
     unused = {unit.t1w} if settings.fit_only else set()
-    return {bids_uri(path, {RAW: settings.bids_dir}): path for path in unit.files if path not in unused}
+    roots = {RAW: settings.bids_dir} | dataset_names(settings.derivatives)
+    return {bids_uri(path, roots): path for path in unit.files if path not in unused}
 
 
 def run_units(units: Sequence[Unit], settings: Settings, locks: UnitLocks, outcome: Outcome) -> None:
@@ -236,7 +327,9 @@ def run_units(units: Sequence[Unit], settings: Settings, locks: UnitLocks, outco
     progress = Progress(units, settings.output_dir, settings.verbosity)
     with open_engine(settings, threads) as engine:
         for batch in by_participant(units, UNITS_PER_GRAPH):
-            for unit, error in engine.run(batch, progress).items():
+            with taking_turns(settings.work_dir / "turns", [unit.participant for unit in batch], say):
+                results = engine.run(batch, progress)
+            for unit, error in results.items():
                 locks.release(unit)
                 if error is None:
                     outcome.complete += 1

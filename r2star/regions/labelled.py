@@ -7,7 +7,7 @@ sorted voxels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ class VoxelMaps:
 
     ``residual`` is √(RSS/(E − 2)) of the fit; ``noise_sigma`` is the scale of the noise, a number or a map,
     which the residuals stand for where there is none; both in the images' unit. ``first_echo`` and
-    ``last_echo`` are the magnitudes of the echoes; ``lesions`` is true inside a lesion.
+    ``last_echo`` are the magnitudes of the echoes; ``lesions`` is true inside a lesion. ``weight`` is how surely
+    a voxel belongs to its label (0 to 1; all alike without it), and ``others`` are further maps by name.
     """
 
     r2star_per_s: NDArray[np.floating]
@@ -37,6 +38,8 @@ class VoxelMaps:
     noise_sigma: float | NDArray[np.floating] | None = None
     gradient_bias_per_s: NDArray[np.floating] | None = None
     lesions: NDArray[np.bool_] | None = None
+    weight: NDArray[np.floating] | None = None
+    others: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def gather(maps: VoxelMaps, labels: NDArray[np.generic], wanted: Sequence[int]) 
     found, starts = np.unique(numbers[order], return_index=True)
     stretches = {
         int(label): slice(int(start), int(end))
-        for label, start, end in zip(found, starts, [*starts[1:], order.size], strict=True)
+        for label, start, end in zip(found, starts, np.append(starts, order.size)[1:], strict=True)
     }
     faces = [(axis == 0) | (axis == n - 1) for axis, n in zip(coordinates, labels.shape, strict=True)]
     return LabelledVoxels(
@@ -103,8 +106,8 @@ def _values(
 ) -> dict[str, NDArray[np.floating]]:
     """The maps that are there, at these voxels; a single number stands for a map of it."""
     values: dict[str, NDArray[np.floating]] = {}
-    for name in maps.__dataclass_fields__:
-        array = getattr(maps, name)
+    own = {name: getattr(maps, name) for name in maps.__dataclass_fields__ if name != "others"}
+    for name, array in {**own, **{f"map {name}": array for name, array in maps.others.items()}}.items():
         if isinstance(array, np.ndarray):
             if array.shape != shape:
                 raise InputError(

@@ -25,9 +25,13 @@ class VoxelRule:
         expected comes from the atlas, so that a region is eroded in all participants of a protocol or in none.
     exclude_lesions
         Leave out voxels of the lesion mask.
-    outlier_mads
-        Leave out voxels farther than this many scaled median absolute deviations (1.4826 · MAD) from the
-        region's median, as vessels and calcification are; None keeps them.
+    outlier_mads, outlier_factor
+        Leave out voxels that are both more than ``outlier_mads`` scaled median absolute deviations (1.4826 · MAD,
+        each side of the median by its own) and more than ``outlier_factor`` times above or below the region's
+        median, as vessels, calcification and cerebrospinal fluid are; None keeps them. A median that is not
+        positive gives no outliers. The factor keeps what is rich in iron, however many such voxels there are.
+    many_outliers
+        A region that loses more than this fraction of its voxels as outliers is flagged.
     few_voxels
         A region with fewer valid voxels than this is flagged.
     low_coverage
@@ -44,6 +48,8 @@ class VoxelRule:
     erosion_needs_voxels: int = 0
     exclude_lesions: bool = True
     outlier_mads: float | None = None
+    outlier_factor: float = 1.0
+    many_outliers: float = 0.05
     few_voxels: int = 10
     low_coverage: float = 0.9
 
@@ -62,7 +68,8 @@ class VoxelRule:
             parts.append("outside lesions")
         if self.outlier_mads is not None:
             parts.append(
-                f"within {self.outlier_mads:g} scaled median absolute deviations of the region's median"
+                f"within {self.outlier_mads:g} scaled one-sided median absolute deviations of the region's median "
+                f"or within a factor of {self.outlier_factor:g} of it"
             )
         return ", ".join(parts) + "."
 
@@ -75,6 +82,7 @@ class VoxelRule:
             "ErosionNeedsVoxels": self.erosion_needs_voxels,
             "ExcludeLesions": self.exclude_lesions,
             "OutlierMADs": self.outlier_mads,
+            "OutlierFactor": self.outlier_factor,
         }
 
     def accepts(
@@ -85,6 +93,26 @@ class VoxelRule:
         if status is not None and self.accepted_status is not None:
             valid &= np.isin(status, self.accepted_status)
         return valid
+
+    def inliers(self, r2star_per_s: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Which finite values (N,) of one region are no outliers.
+
+        >>> rule = VoxelRule(outlier_mads=5, outlier_factor=2.5)
+        >>> rule.inliers(np.array([28.0, 29, 30, 31, 32, 60, 300, 2])).tolist()
+        [True, True, True, True, True, True, False, False]
+        """
+        everything = np.ones(r2star_per_s.shape, bool)
+        if self.outlier_mads is None or not r2star_per_s.size:
+            return everything
+        values = r2star_per_s.astype(np.float64)
+        middle = float(np.median(values))
+        if middle <= 0:
+            return everything
+        above, below = values[values >= middle] - middle, middle - values[values <= middle]
+        reach = self.outlier_mads * 1.4826
+        high = max(middle + reach * float(np.median(above)), middle * self.outlier_factor)
+        low = min(middle - reach * float(np.median(below)), middle / self.outlier_factor)
+        return np.asarray((values >= low) & (values <= high))
 
 
 def _listed(codes: tuple[int, ...]) -> str:

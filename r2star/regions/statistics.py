@@ -20,22 +20,55 @@ _MANY = 1000
 _LEAST_FOR_SPREAD = 5
 
 
-def spread_statistics(values: NDArray[np.floating]) -> Mapping[str, float]:
+def spread_statistics(
+    values: NDArray[np.floating], weights: NDArray[np.floating] | None = None
+) -> Mapping[str, float]:
     """Median, mean, SD (n − 1), interquartile range, 5th and 95th percentile of finite ``values`` (N,).
 
-    Percentiles interpolate linearly between order statistics. NaN stands for what N is too small for.
+    Percentiles interpolate linearly between order statistics. NaN stands for what N is too small for. With ``weights``
+    (N,), positive, value k of the sorted ones stands at Σ_{j<k} (w_j + w_{j+1})/2, and SD² is
+    Σw(x − x̄)²/(Σw − Σw²/Σw): equal weights give what no weights give.
 
     >>> spread_statistics(np.array([3.0, 1.0, 2.0]))["median"]
     2.0
+    >>> spread_statistics(np.array([3.0, 1.0, 2.0]), np.array([0.5, 0.5, 0.5]))["sd"]
+    1.0
     """
+    if values.size == 0:
+        return dict.fromkeys(("median", "mean", "sd", "iqr", "p05", "p95"), math.nan)
+    if weights is not None:
+        return _weighted_statistics(values.astype(np.float64), weights.astype(np.float64))
     ordered = np.sort(values.astype(np.float64))
     n = ordered.size
-    if n == 0:
-        return dict.fromkeys(("median", "mean", "sd", "iqr", "p05", "p95"), math.nan)
     p05, p25, median, p75, p95 = (float(value) for value in np.percentile(ordered, [5, 25, 50, 75, 95]))
     mean = float(ordered.sum()) / n
     sd = math.sqrt(float(np.square(ordered - mean).sum()) / (n - 1)) if n > 1 else math.nan
     return {"median": median, "mean": mean, "sd": sd, "iqr": p75 - p25, "p05": p05, "p95": p95}
+
+
+def _weighted_statistics(values: NDArray[np.float64], weights: NDArray[np.float64]) -> Mapping[str, float]:
+    order = np.lexsort((weights, values))
+    ordered, own = values[order], weights[order]
+    places = np.concatenate([[0.0], np.cumsum((own[1:] + own[:-1]) / 2)])
+    wanted = np.array([0.05, 0.25, 0.5, 0.75, 0.95]) * places[-1]
+    p05, p25, median, p75, p95 = (float(value) for value in np.interp(wanted, places, ordered))
+    total = float(own.sum())
+    mean = float((own * ordered).sum()) / total
+    freedom = total - float(np.square(own).sum()) / total
+    sd = math.sqrt(float((own * np.square(ordered - mean)).sum()) / freedom) if own.size > 1 else math.nan
+    return {"median": median, "mean": mean, "sd": sd, "iqr": p75 - p25, "p05": p05, "p95": p95}
+
+
+def weighting_loss(weights: NDArray[np.floating] | None) -> float:
+    """√(N·Σw²)/Σw: how much greater unequal weights make the standard error of N values (Kish 1965, recalled).
+
+    >>> weighting_loss(np.array([0.5, 0.5])), weighting_loss(None)
+    (1.0, 1.0)
+    """
+    if weights is None or not weights.size:
+        return 1.0
+    ordered = np.sort(weights.astype(np.float64))
+    return math.sqrt(ordered.size * float(np.square(ordered).sum())) / float(ordered.sum())
 
 
 def median_of(values: NDArray[np.floating]) -> float:

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from r2star.regions.labelled import LabelledVoxels, VoxelMaps, gather
 from r2star.regions.rule import VoxelRule, eroded
-from r2star.regions.statistics import median_of, median_stderr, root_mean_square, spread_statistics
+from r2star.regions.statistics import (
+    median_of,
+    median_stderr,
+    root_mean_square,
+    spread_statistics,
+    weighting_loss,
+)
 
 HEMISPHERES = ("L", "R", "LR")
 
@@ -25,8 +31,9 @@ ROW_WARNINGS: Mapping[str, str] = {
     "W465": "the field of view cuts the region",
     "W466": "lesions overlap the region; the statistics are without them",
     "W467": "more than half of the region has no accepted estimate",
-    "W468": "outliers were left out",
+    "W468": "many outliers were left out",
     "W470": "field gradients add more than 1/s to R2*",
+    "W475": "iron lies outside the range of the calibration",
 }
 
 #: A region to whose R2* field gradients add more is flagged, 1/s.
@@ -67,6 +74,7 @@ class RegionSummary:
     iron_stderr_mg_per_kg: float = math.nan
     iron_mass_ug: float = math.nan
     calibration: str = ""
+    maps: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # further maps: name → statistics
     warnings: tuple[str, ...] = ()
 
 
@@ -168,20 +176,23 @@ def _summarise(
     lesion = _at(gathered, "lesions", region)
     used, n_outliers = _used(gathered, region, accepted, lesion, rule)
     values = {key: array[used] for key, array in gathered.values.items()}
+    weights = _at(gathered, "weight", region)
     n = region.size
     filled = replace(
         row,
         n_voxels=n,
         n_valid=used.size,
         n_outliers=n_outliers,
-        volume_mm3=n * voxel_volume_mm3,
-        r2star_per_s=spread_statistics(values["r2star_per_s"]),
-        r2star_stderr_per_s=median_stderr(values["r2star_per_s"], values.get("stderr_per_s")),
+        volume_mm3=(n if weights is None else math.fsum(weights)) * voxel_volume_mm3,
+        r2star_per_s=spread_statistics(values["r2star_per_s"], values.get("weight")),
+        r2star_stderr_per_s=median_stderr(values["r2star_per_s"], values.get("stderr_per_s"))
+        * weighting_loss(values.get("weight")),
         snr_first_echo=_snr(values, "first_echo"),
         snr_last_echo=_snr(values, "last_echo"),
         fit_residual=_median_ratio(values, "residual", "s0"),
         gradient_bias_per_s=median_of(values.get("gradient_bias_per_s", np.zeros(0))),
         lesion_overlap=float(np.count_nonzero(lesion)) / n if lesion is not None and n else math.nan,
+        maps={name[4:]: _map_statistics(values, name) for name in values if name.startswith("map ")},
     )
     touched = bool(gathered.at_edge[region].any())
     return _with_warnings(filled, rule, int(np.count_nonzero(accepted)), at_edge=touched)
@@ -205,12 +216,17 @@ def _used(
     if rule.erosion_voxels:
         keep &= eroded(tuple(axis[region] for axis in gathered.coordinates), rule.erosion_voxels)
     used = region[keep]
-    if rule.outlier_mads is None or not used.size:
-        return used, 0
-    values = gathered.values["r2star_per_s"][used].astype(np.float64)
-    distance = np.abs(values - np.median(values))
-    near = distance <= rule.outlier_mads * 1.4826 * np.median(distance)
+    near = rule.inliers(gathered.values["r2star_per_s"][used])
     return used[near], int(np.count_nonzero(~near))
+
+
+def _map_statistics(values: Mapping[str, NDArray[np.floating]], name: str) -> Mapping[str, float]:
+    """Median, mean, SD and number of the finite values of a further map, over the voxels that count for R2*."""
+    finite = np.isfinite(values[name])
+    weights = values["weight"][finite] if "weight" in values else None
+    found = spread_statistics(values[name][finite], weights)
+    kept = {key: found[key] for key in ("median", "mean", "sd")}
+    return {**kept, "n_valid": int(np.count_nonzero(finite))}
 
 
 def _snr(values: Mapping[str, NDArray[np.floating]], echo: str) -> float:
@@ -237,7 +253,7 @@ def _with_warnings(row: RegionSummary, rule: VoxelRule, n_accepted: int, *, at_e
         "W465": row.coverage < rule.low_coverage,
         "W466": row.lesion_overlap > 0,
         "W467": row.n_voxels > 0 and n_accepted < row.n_voxels / 2,
-        "W468": row.n_outliers > 0,
+        "W468": row.n_outliers > rule.many_outliers * (row.n_valid + row.n_outliers),
         "W470": row.gradient_bias_per_s > LARGE_BIAS_PER_S,
     }
     warnings = tuple(code for code, holds in checks.items() if holds)

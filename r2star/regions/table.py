@@ -60,6 +60,23 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "warnings": ("Codes of the warnings that touch this row, joined by ;", ""),
 }
 
+#: What is told of a further map: ending of its column → description. Its unit stands in the table's sidecar.
+MAP_COLUMNS: Mapping[str, str] = {
+    "median": "Median of {name} over the voxels that count for R2* and have a finite value",
+    "mean": "Mean of {name}",
+    "sd": "Standard deviation of {name} over voxels (n - 1)",
+    "n_valid": "Voxels with a finite {name} among those that count for R2*",
+}
+
+
+def columns_of(maps: Iterable[str] = ()) -> tuple[str, ...]:
+    """All columns of a table: the fixed ones, then four for each further map.
+
+    >>> columns_of(["Chimap"])[-4:]
+    ('Chimap_median', 'Chimap_mean', 'Chimap_sd', 'Chimap_n_valid')
+    """
+    return (*COLUMNS, *(f"{name}_{ending}" for name in maps for ending in MAP_COLUMNS))
+
 
 def format_number(value: float) -> str:
     """Write a number: whole ones as they are, others to six significant digits, NaN as ``n/a``.
@@ -82,10 +99,12 @@ def table_row(
     field_strength_tesla: float | None,
     n_echoes: int,
     warnings: Iterable[str] = (),
+    maps: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Cells of one row, in the order of `COLUMNS`.
+    """Cells of one row, in the order of `columns_of`.
 
-    ``identity`` holds the unit's entities by BIDS key, ``warnings`` the codes that touch the whole unit.
+    ``identity`` holds the unit's entities by BIDS key, ``warnings`` the codes that touch the whole unit, ``maps`` the
+    names of the further maps that have columns, whether the unit has them or not.
     """
     keys = {"participant_id": "sub", "session_id": "ses", "acquisition_id": "acq", "run_id": "run"}
     text = {column: f"{key}-{identity[key]}" for column, key in keys.items() if key in identity}
@@ -104,8 +123,11 @@ def table_row(
     numbers |= {
         column: getattr(summary, column) for column in COLUMNS if column not in {*text, *numbers, *keys}
     }
+    numbers |= {
+        f"{name}_{ending}": value for name in maps for ending, value in summary.maps.get(name, {}).items()
+    }
     cells = text | {column: format_number(value) for column, value in numbers.items()}
-    return {column: cells.get(column, "") or MISSING for column in COLUMNS}
+    return {column: cells.get(column, "") or MISSING for column in columns_of(maps)}
 
 
 def _or_nan(value: float | None) -> float:
@@ -114,14 +136,25 @@ def _or_nan(value: float | None) -> float:
 
 def table_text(rows: Sequence[Mapping[str, str]]) -> str:
     """The table as tab-separated text with its header."""
-    lines = ["\t".join(COLUMNS), *("\t".join(row[column] for column in COLUMNS) for row in rows)]
+    columns = tuple(rows[0]) if rows else tuple(COLUMNS)
+    lines = ["\t".join(columns), *("\t".join(row[column] for column in columns) for row in rows)]
     return "\n".join(lines) + "\n"
 
 
-def table_sidecar(rule: VoxelRule) -> dict[str, Any]:
-    """Description and unit of every column, the rule for voxels, and what the row warnings mean."""
+def table_sidecar(
+    rule: VoxelRule, *, maps: Mapping[str, str] | None = None, outliers: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """Description and unit of every column, the rule for voxels, and what the row warnings mean.
+
+    ``maps`` are the further maps with their units (empty where unknown), ``outliers`` the numbers of voxels that the
+    rule left out, by segmentation, region and hemisphere.
+    """
     columns: dict[str, Any] = {}
     for name, (description, units) in COLUMNS.items():
         columns[name] = {"Description": description} | ({"Units": units} if units else {})
+    for name, units in (maps or {}).items():
+        for ending, description in MAP_COLUMNS.items():
+            told = {"Units": units} if units and ending != "n_valid" else {}
+            columns[f"{name}_{ending}"] = {"Description": description.format(name=name)} | told
     columns["warnings"]["Levels"] = dict(ROW_WARNINGS)
-    return columns | {"VoxelRule": rule.as_dict()}
+    return columns | {"VoxelRule": rule.as_dict(), "OutliersLeftOut": dict(outliers or {})}

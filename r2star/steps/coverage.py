@@ -1,6 +1,6 @@
-"""How much of each label of an atlas lies inside a field of view: its voxels, carried over as points.
+"""How much of each label of an atlas or a segmentation lies inside a field of view: its voxels, carried as points.
 
-May import atlas, images and register. No image is resampled, so this takes a second, most of it for reading
+May import images and register. No image is resampled, so this takes a second, most of it for reading
 the transforms.
 """
 
@@ -13,26 +13,24 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from r2star.atlas import Atlas
-from r2star.atlas.labels import read_labels
-from r2star.images import Grid
+from r2star.images import Grid, Image
 
 
 class LabelVolumes(NamedTuple):
-    """Label number → mm³ in the atlas: of the whole label, and of its part inside the field of view."""
+    """Label number → mm³ in the label image: of the whole label, and of its part inside the field of view."""
 
     expected_mm3: dict[int, float]
     inside_mm3: dict[int, float]
 
 
-def volumes_in_view(atlas: Atlas, transforms: Sequence[Path], grid: Grid) -> LabelVolumes:
-    """Carry the centre of each labelled voxel of the atlas to the head, and see whether ``grid`` holds it.
+def volumes_in_view(image: Image, transforms: Sequence[Path], grid: Grid) -> LabelVolumes:
+    """Carry the centre of each voxel of a label image to the head, and see whether ``grid`` holds it.
 
-    ``transforms`` are those that bring an image on ``grid`` to the atlas, the one next to the atlas first.
+    ``transforms`` are those that bring an image on ``grid`` to the labels, the one next to the labels first; none
+    where both lie in one world.
     """
     from r2star.register.transforms import map_points, read_composite
 
-    image = read_labels(atlas.labels)
     voxels = np.nonzero(image.data)
     points = np.stack(voxels, axis=-1) @ image.grid.affine[:3, :3].T + image.grid.affine[:3, 3]
     chain = [link for path in transforms for link in read_composite(path)]

@@ -31,6 +31,7 @@ from r2star.steps.group_columns import (
     cohort_data,
     field_strengths,
     find_visits,
+    lesion_volumes_ml,
     read_covariates,
 )  # fmt: skip
 from r2star.steps.group_figures import figure_data
@@ -78,7 +79,14 @@ def analyse_group(
     notices = list(inputs.gathered.notices + inputs.people.notices)
     visits = find_visits(inputs.gathered, inputs.people, inputs.model.models[0].outcome)
     fields = field_strengths(inputs.gathered, visits)
-    covariates = read_covariates(inputs.model, inputs.people, visits, fields, built_in=model_file is None)
+    covariates = read_covariates(
+        inputs.model,
+        inputs.people,
+        visits,
+        fields,
+        built_in=model_file is None,
+        measured={"lesion_volume_ml": lesion_volumes_ml(inputs.gathered, visits)},
+    )
     notices += covariates.notices
     strata = _strata(inputs, visits, fields, allow_mixed_field)
     if strict:

@@ -84,14 +84,24 @@ def _years(people: People, key: tuple[str, str]) -> float:
 
 
 def read_covariates(
-    model: ModelFile, people: People, visits: Visits, field_strength: Any, *, built_in: bool
+    model: ModelFile,
+    people: People,
+    visits: Visits,
+    field_strength: Any,
+    *,
+    built_in: bool,
+    measured: Mapping[str, Any] | None = None,
 ) -> Covariates:
     """The columns of a model file, each from the first of its names that the tables have.
 
+    ``measured`` are columns that the first level knows, for those that the participants' tables have not.
     Nobody at the reference level is an error of the user's model file (R2S-E716), and a warning for the built-in one.
     """
     rules = {model.reference_column: ColumnRule(model.reference_column, kind="category"), **model.columns}
     columns, sources, notices = _read_columns(rules, people, visits)
+    for name, values in (measured or {}).items():
+        if name in rules and name not in columns and np.isfinite(values).any():
+            columns[name], sources[name] = values, "region tables"
     columns["participant"], columns["session"] = visits.participant, visits.session
     known = [f"{value:g}" if np.isfinite(value) else "" for value in field_strength]
     columns.setdefault(FIELD, np.array(known, dtype=object))
@@ -275,6 +285,25 @@ def field_strengths(gathered: Gathered, visits: Visits) -> Any:
         label = gathered.units[int(gathered.unit_of_row[unlike[0]])].label
         raise InputError("E718", "runs of one session have different field strengths", "one", unit=label)
     return out
+
+
+def lesion_volumes_ml(gathered: Gathered, visits: Visits) -> Any:
+    """Volume of the lesions of each visit in mL, NaN where it is not known: of the whole mask, beyond the image too."""
+    import pyarrow.compute as pc
+
+    wanted = pc.and_(
+        pc.equal(gathered.rows["region"], "lesions"), pc.equal(gathered.rows["hemisphere"], "LR")
+    )
+    volume, coverage = (gathered.numbers.get(name) for name in ("volume_mm3", "coverage"))
+    out = np.full(visits.participant.size, np.nan)
+    if volume is None or coverage is None:
+        return out
+    visit = visits.of_unit[gathered.unit_of_row]
+    whole = volume / np.where(coverage > 0, coverage, 1) / 1000
+    good = wanted.combine_chunks().to_numpy(zero_copy_only=False) & np.isfinite(whole) & (visit >= 0)
+    total = np.bincount(visit[good], whole[good], out.size)
+    count = np.bincount(visit[good], minlength=out.size)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def cohort_data(

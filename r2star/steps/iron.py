@@ -1,9 +1,10 @@
-"""Step: calibrations and norms by name or by file. May import iron and errors."""
+"""Step: calibrations and norms by name or by file, and iron in rows. May import iron, regions and errors."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from r2star.errors import UsageError
 from r2star.iron.calibration import Calibration, convert_to_iron, parse_calibration
 from r2star.iron.norms import Norms, parse_norms
+from r2star.regions.summary import RegionSummary
 
 
 def calibration_names() -> tuple[str, ...]:
@@ -35,6 +37,17 @@ def load_calibration(name_or_path: str) -> Calibration:
     """
     content, path = _read("calibrations", name_or_path)
     return parse_calibration(content, path)
+
+
+def calibration_file(name_or_path: str) -> Path:
+    """The TOML file of a calibration, by name or path.
+
+    >>> calibration_file("langkammer2010").name
+    'langkammer2010.toml'
+    """
+    if name_or_path.endswith(".toml"):
+        return Path(name_or_path).absolute()
+    return Path(str(resources.files("r2star.iron") / "calibrations" / f"{name_or_path}.toml"))
 
 
 def load_norms(name_or_path: str) -> Norms:
@@ -94,3 +107,27 @@ def iron_columns(calibration: Calibration, columns: Mapping[str, Any], regions: 
         "calibration": named,
         "extrapolated": iron.extrapolated,
     }
+
+
+def with_iron(calibration: Calibration, summaries: Sequence[RegionSummary]) -> list[RegionSummary]:
+    """Rows with their iron; W475 where it lies outside the calibration's range."""
+    import numpy as np
+
+    columns = {
+        "r2star_median_per_s": np.array([one.r2star_per_s["median"] for one in summaries]),
+        "r2star_stderr_per_s": np.array([one.r2star_stderr_per_s for one in summaries]),
+        "volume_mm3": np.array([one.volume_mm3 for one in summaries]),
+    }
+    found = iron_columns(calibration, columns, [one.region for one in summaries])
+    beyond, named = found["extrapolated"], found["calibration"]
+    return [
+        replace(
+            one,
+            iron_mg_per_kg=float(found["iron_mg_per_kg"][k]),
+            iron_stderr_mg_per_kg=float(found["iron_stderr_mg_per_kg"][k]),
+            iron_mass_ug=float(found["iron_mass_ug"][k]),
+            calibration="" if named[k] == "n/a" else str(named[k]),
+            warnings=(*one.warnings, "W475") if beyond[k] else one.warnings,
+        )
+        for k, one in enumerate(summaries)
+    ]

@@ -33,14 +33,16 @@ def publish_unit(
     settings: str,
     settings_sha256: str,
     out_dir: Path,
+    datasets: dict[str, str] | None = None,
 ) -> Published:
     """Copy derivatives to their BIDS names, add their provenance to the sidecars, and write the marker.
 
     ``files`` are named by the tail of their BIDS name (``R2starmap.nii.gz``); the unit's entities are put
-    before it. ``records`` are the steps' records (warnings, time, memory). ``settings`` is JSON.
+    before it. ``records`` are the steps' records (warnings, time, memory). ``settings`` is JSON. ``datasets`` are those
+    of other programs, by the name that DatasetLinks has for them.
     """
     root = Path(output_dir)
-    roots = {RAW: Path(bids_dir)}
+    roots = {RAW: Path(bids_dir)} | {name: Path(path) for name, path in (datasets or {}).items()}
     known = [item for path in hashes for item in json.loads(path.read_text()).items()]
     inputs = {bids_uri(Path(path), roots): digest for path, digest in known}
     images = [name for name in sorted(inputs) if name.endswith((".nii", ".nii.gz"))]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from r2star.atlas.labels import read_labels
-from r2star.errors import InputError, Notice
+from r2star.errors import Notice
 from r2star.images import Image, read_grid, read_image, write_image
 from r2star.register import masks, resample
 from r2star.steps.canonical import canonical_image, read_canonical
@@ -58,23 +58,3 @@ def resample_brain_mask(
     grid = read_grid(like)
     stored = resample.nearest_by_world(Image(mask.astype(np.float32), reference.grid), grid)
     return Resampled(write_image(out_dir / "desc-brain_mask.nii.gz", stored > 0.5, grid, dtype=np.uint8), ())
-
-
-def adopt_brain_mask(given: Path, like: Path, out_dir: Path) -> Resampled:
-    """A mask from elsewhere on the grid of ``like``: nearest voxel by world coordinates where the grids differ."""
-    source, grid = read_image(given), read_grid(like)
-    notices = source.notices
-    if source.grid.same_as(grid):
-        mask = np.nan_to_num(np.asarray(source.data, np.float64)) > 0.5
-    else:
-        mask = resample.nearest_by_world(source, grid) > 0.5
-        message = "the brain mask lies on another grid; its nearest voxel by world coordinates was taken"
-        notices = (*notices, Notice("W442", message, path=str(given)))
-    if not mask.any():
-        raise InputError(
-            "E409",
-            "the brain mask is empty on the image's grid",
-            "a mask of this participant's brain",
-            path=given,
-        )
-    return Resampled(write_image(out_dir / "desc-brain_mask.nii.gz", mask, grid, dtype=np.uint8), notices)

@@ -184,14 +184,21 @@ def test_t1w_comes_from_the_session_then_from_the_participant(
     for name in ("ses-2/anat/sub-01_ses-2_run-2_T1w", "ses-2/anat/sub-01_ses-2_run-10_T1w",
                  "ses-3/anat/sub-01_ses-3_part-phase_T1w", "ses-3/anat/sub-01_ses-3_T1w"):  # fmt: skip
         add(f"sub-01/{name}.nii.gz")
-    names = [unit.t1w.name if unit.t1w else None for unit in find_units(dataset)]
-    assert names == [
+    units = find_units(dataset, anatomical_reference="sessionwise")
+    assert [unit.t1w.name if unit.t1w else None for unit in units] == [
         "sub-01_ses-2_run-2_T1w.nii.gz",
         "sub-01_ses-2_run-2_T1w.nii.gz",
         "sub-01_ses-3_T1w.nii.gz",
     ]
-    first, second, third = map(codes, find_units(dataset))
-    assert (first, second, third) == ({"W205", "W206"}, {"W205"}, set())
+    assert tuple(map(codes, units)) == ({"W205", "W206"}, {"W205"}, set())
+    shared = find_units(dataset)
+    assert {unit.t1w.name for unit in shared if unit.t1w} == {"sub-01_ses-2_run-2_T1w.nii.gz"}
+    assert tuple(map(codes, shared)) == ({"W205", "W206"}, {"W205"}, {"W205"})
+    (alone,) = find_units(dataset, session_labels=["3"])
+    assert alone.t1w == shared[0].t1w
+    (chosen,) = find_units(dataset, session_labels=["1"], filters={"t1w": {"session": "3"}})
+    assert chosen.t1w is not None
+    assert chosen.t1w.name == "sub-01_ses-3_T1w.nii.gz"
 
 
 def test_a_t1w_beside_the_sessions_serves_them_and_is_no_session(

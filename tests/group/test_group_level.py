@@ -18,7 +18,8 @@ from r2star.cli.simulate import main as simulate
 from r2star.errors import UsageError
 from r2star.group.rows import STATS_COLUMNS
 from r2star.steps.group import analyse_group
-from r2star.steps.group_inputs import read_model_file
+from r2star.steps.group_columns import find_visits, lesion_volumes_ml, read_covariates
+from r2star.steps.group_inputs import read_inputs, read_model_file
 
 # fmt: off
 COLUMNS = [
@@ -234,3 +235,25 @@ def test_one_site_leaves_site_out_and_says_so(tmp_path: Path) -> None:
     }
     lock = tomllib.loads((outputs.folder / "model.lock.toml").read_text())
     assert lock["models"][0]["run"] == "1 + spline(age, df=3) + sex + group"
+
+
+def test_lesion_volume_comes_from_the_region_tables_where_participants_have_none(cohort: Path) -> None:
+    """The tables hold the volume in whole voxels; the column of participants.tsv wins where it is there."""
+    inputs = read_inputs(cohort, cohort / "derivatives" / "r2star", None)
+    visits = find_visits(inputs.gathered, inputs.people, inputs.model.models[0].outcome)
+    found = lesion_volumes_ml(inputs.gathered, visits)
+    people = {row["participant_id"].removeprefix("sub-"): row for row in _read(cohort / "participants.tsv")}
+    told = [people[label]["lesion_volume_ml"] for label in visits.participant]
+    known = np.array([float(value) if value != "n/a" else 0.0 for value in told])
+    compared = np.isfinite(found)
+    assert compared.sum() > 60
+    np.testing.assert_allclose(found[compared], known[compared], atol=0.005)
+    fields = np.full(visits.participant.size, 3.0)
+    for column, source in (("lesion_volume_ml", "lesion_volume_ml"), ("none", "region tables")):
+        held = inputs.people._replace(
+            columns=tuple(column if one == "lesion_volume_ml" else one for one in inputs.people.columns)
+        )
+        covariates = read_covariates(
+            inputs.model, held, visits, fields, built_in=True, measured={"lesion_volume_ml": found}
+        )
+        assert covariates.sources["lesion_volume_ml"] == source

@@ -16,6 +16,7 @@ from r2star.regions.labelled import VoxelMaps, whole_labels
 from r2star.regions.rule import VoxelRule, eroded
 from r2star.regions.summary import RegionSummary, summarise_regions
 from r2star.regions.table import COLUMNS, format_number, table_row, table_sidecar, table_text
+from r2star.steps.tables import DEFAULT_RULE
 
 
 class Region(NamedTuple):
@@ -233,6 +234,47 @@ def test_outliers_are_left_out_and_counted() -> None:
     assert row.warnings == ("W468",)
 
 
+def tissue(values: NDArray[np.floating]) -> RegionSummary:
+    """A region of these values, measured by the rule of the pipeline."""
+    labels = np.ones((values.size + 2, 3, 3), np.uint8)
+    labels[[0, -1]], labels[:, [0, 2]], labels[:, :, [0, 2]] = 0, 0, 0
+    r2star = np.zeros(labels.shape)
+    r2star[labels == 1] = values
+    rule = replace(DEFAULT_RULE, erosion_voxels=0)
+    return summarise_regions(VoxelMaps(r2star), labels, REGIONS[:1], voxel_volume_mm3=1, rule=rule)[0]
+
+
+@pytest.mark.parametrize("noise_per_s", [0.5, 3.0, 12.0])
+def test_the_outlier_rule_leaves_clean_tissue_as_it_is(noise_per_s: float) -> None:
+    """No voxel of 200 regions of 500 leaves at noise up to a SD of 40 %, and no median moves."""
+    generator = np.random.default_rng(5)
+    for _ in range(200):
+        values = generator.normal(30, noise_per_s, 500)
+        row = tissue(values)
+        assert row.n_outliers <= 1
+        assert row.r2star_per_s["median"] == pytest.approx(np.median(values), abs=0.01 * noise_per_s)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3])
+def test_the_outlier_rule_keeps_tissue_rich_in_iron(share: float) -> None:
+    """Quiet tissue at 25/s with a part at twice that: all of it stays, as does a long tail."""
+    generator = np.random.default_rng(6)
+    values = generator.normal(25, 0.8, 1000)
+    values[: int(share * 1000)] += 25
+    assert tissue(values).n_outliers == 0
+    assert tissue(20 + generator.exponential(8, 1000)).n_outliers <= 10
+
+
+def test_vessels_calcification_and_fluid_are_left_out() -> None:
+    generator = np.random.default_rng(7)
+    values = generator.normal(25, 1.5, 1000)
+    values[:30], values[30:50], values[50:90] = 150, 400, 3
+    row = tissue(values)
+    assert row.n_outliers == 90
+    assert row.r2star_per_s["mean"] == pytest.approx(25, abs=0.2)
+    assert row.warnings == ("W468",)
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_erosion_agrees_with_scipy(n: int) -> None:
     _, labels = head(seed=9)
@@ -302,14 +344,14 @@ def test_numbers_have_six_digits_and_come_back() -> None:
 
 def test_the_sidecar_describes_every_column_and_the_rule() -> None:
     sidecar = table_sidecar(VoxelRule(accepted_status=(0, 10), erosion_voxels=2, outlier_mads=5))
-    assert set(COLUMNS) | {"VoxelRule"} == set(sidecar)
+    assert set(COLUMNS) | {"VoxelRule", "OutliersLeftOut"} == set(sidecar)
     assert all(sidecar[name]["Description"] for name in COLUMNS)
     assert {name for name in COLUMNS if name.endswith("_per_s")} == {
         name for name in COLUMNS if sidecar[name].get("Units") == "1/s"
     }
     assert sidecar["VoxelRule"]["Description"] == (
         "Voxels of the label, eroded by 2 voxels, with a finite R2* and fit status 0, 10, outside lesions, "
-        "within 5 scaled median absolute deviations of the region's median."
+        "within 5 scaled one-sided median absolute deviations of the region's median or within a factor of 1 of it."
     )
 
 

@@ -10,7 +10,6 @@ import pytest
 from scipy.ndimage import center_of_mass
 
 from r2star.atlas import load_atlas
-from r2star.errors import InputError
 from r2star.images import Grid, Image, read_image, write_image
 from r2star.register.align import coarse_copy, world_points
 from r2star.register.stages import pull
@@ -154,28 +153,6 @@ def test_echoes_are_combined_as_a_root_mean_square(tmp_path: Path) -> None:
     assert combined.grid.orientation == "RAS"
     assert combined.data[2, 0, 0] == 0
     np.testing.assert_allclose(combined.data[0], np.sqrt((9 + 25) / 2), rtol=1e-6)
-
-
-def test_a_given_mask_on_another_grid_is_taken_by_world_coordinates(tmp_path: Path) -> None:
-    like = write_image(tmp_path / "like.nii.gz", np.zeros((8, 8, 8)), Grid((8, 8, 8), np.eye(4)))
-    flipped = np.diag([-2.0, 2, 2, 1])
-    flipped[:3, 3] = [6.5, 0.5, 0.5]
-    values = np.zeros((4, 4, 4), np.uint8)
-    values[0, 1, 1] = 1
-    given = write_image(tmp_path / "given.nii.gz", values, Grid((4, 4, 4), flipped), dtype=np.uint8)
-    adopted = resampling.adopt_brain_mask(given, like, out_dir=tmp_path)
-    mask = read_image(adopted.image).data > 0
-    assert [notice.code for notice in adopted.notices] == ["W442"]
-    expected = np.zeros((8, 8, 8), bool)
-    expected[6:8, 2:4, 2:4] = True
-    np.testing.assert_array_equal(mask, expected)
-
-
-def test_an_empty_given_mask_is_refused(tmp_path: Path) -> None:
-    grid = Grid((4, 4, 4), np.eye(4))
-    like = write_image(tmp_path / "like.nii.gz", np.zeros((4, 4, 4)), grid)
-    with pytest.raises(InputError, match="E409"):
-        resampling.adopt_brain_mask(like, like, out_dir=tmp_path)
 
 
 @pytest.mark.slow

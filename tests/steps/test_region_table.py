@@ -16,7 +16,9 @@ from r2star.errors import InputError
 from r2star.fit.status import Status
 from r2star.images import Grid, write_image
 from r2star.regions.rule import VoxelRule
+from r2star.regions.table import columns_of
 from r2star.register.transforms import Affine, write_composite
+from r2star.steps.iron import calibration_file, load_calibration
 from r2star.steps.tables import RegionTable, write_region_table
 
 GRID = Grid((40, 36, 20), np.array([[-1.0, 0, 0, 20], [0, 1.2, 0, -20], [0, 0, 1.5, -10], [0, 0, 0, 1]]))
@@ -151,18 +153,80 @@ def test_voxels_with_a_value_count_whatever_doubt_there_is_unless_the_rule_says_
     assert json.loads(strict.sidecar.read_text())["VoxelRule"]["AcceptedStatus"] == [0]
 
 
-def test_lesions_on_another_grid_are_brought_over_left_out_and_told(tmp_path: Path) -> None:
-    """A mask of half the voxel size that covers 4 of the 12 voxels of each region."""
-    finer = GRID.affine @ np.diag([0.5, 0.5, 0.5, 1])
-    finer[:3, 3] -= GRID.affine[:3, :3] @ [0.25, 0.25, 0.25]
-    mask = np.zeros((80, 72, 40), np.uint8)
-    mask[..., 6:14] = 1
-    lesions = write_image(tmp_path / "lesions.nii.gz", mask, Grid((80, 72, 40), finer), dtype=np.uint8)
-    table = make(tmp_path, lesions=lesions)
-    row = rows_of(table)["CIT168", "caudate", "L"]
+def test_lesions_are_left_out_told_and_have_rows_of_their_own(tmp_path: Path) -> None:
+    """A mask that covers 4 of the 12 voxels of each region, of a volume that lies half outside the image."""
+    mask = np.zeros(GRID.shape, np.uint8)
+    mask[..., 3:7] = 1
+    lesions = write_image(tmp_path / "lesions.nii.gz", mask, GRID, dtype=np.uint8)
+    volume = 2 * 1.8 * float(mask.sum())
+    table = make(tmp_path, lesions=lesions, lesion_volume_mm3=volume, with_lesions=True)
+    rows = rows_of(table)
+    row = rows["CIT168", "caudate", "L"]
     assert (row["n_voxels"], row["n_valid"], row["lesion_overlap"]) == ("12", "8", "0.333333")
-    assert row["warnings"] == "W463;W466;W469"
-    assert {notice.code for notice in table.notices} == {"W463", "W466", "W469"}
+    assert row["warnings"] == "W463;W466"
+    assert {notice.code for notice in table.notices} == {"W463", "W466"}
+    own = rows["CIT168", "lesions", "LR"]
+    assert float(own["volume_mm3"]) == pytest.approx(volume / 2)
+    assert own["coverage"] == "0.5"
+    values = a_head()["r2star_map"][mask > 0]
+    assert float(own["r2star_median_per_s"]) == pytest.approx(np.nanmedian(values), rel=1e-5)
+    assert own["lesion_overlap"] == "n/a"
+
+
+def test_without_a_lesion_the_volume_is_zero_and_without_a_mask_unknown(tmp_path: Path) -> None:
+    none = write_image(tmp_path / "none.nii.gz", np.zeros(GRID.shape, np.uint8), GRID, dtype=np.uint8)
+    healthy = rows_of(make(tmp_path / "a", lesions=none, lesion_volume_mm3=0.0, with_lesions=True))
+    unknown = rows_of(make(tmp_path / "b", with_lesions=True))
+    assert list(healthy) == list(unknown)
+    told = [rows["CIT168", "lesions", "LR"] for rows in (healthy, unknown)]
+    assert [row["volume_mm3"] for row in told] == ["0", "n/a"]
+    assert [row["warnings"] for row in told] == ["n/a", "n/a"]
+    assert healthy["CIT168", "caudate", "L"]["lesion_overlap"] == "0"
+    assert unknown["CIT168", "caudate", "L"]["lesion_overlap"] == "n/a"
+
+
+def test_further_maps_have_columns_in_their_unit_over_the_same_voxels(tmp_path: Path) -> None:
+    head = a_head()
+    chi = head["r2star_map"] / 1000
+    chi[:, :, 3] = np.nan
+    path = write_image(tmp_path / "Chimap.nii.gz", chi, GRID)
+    table = make(tmp_path, head, maps=(path,), map_names=("Chimap", "T1map"), map_units=("ppm", ""))
+    row = rows_of(table)["CIT168", "putamen", "R"]
+    assert tuple(row)[-8:] == columns_of(["Chimap", "T1map"])[-8:]
+    used = np.isin(head["labels"], indices_of("putamen")[1:]) & np.isfinite(chi)
+    assert row["Chimap_n_valid"] == str(used.sum()) == "11"
+    assert float(row["Chimap_median"]) == pytest.approx(np.median(chi[used]), rel=1e-5)
+    assert float(row["Chimap_mean"]) == pytest.approx(chi[used].mean(), rel=1e-5)
+    assert (row["n_valid"], row["T1map_median"], row["T1map_n_valid"]) == ("12", "n/a", "n/a")
+    sidecar = json.loads(table.sidecar.read_text())
+    assert sidecar["Chimap_median"]["Units"] == "ppm"
+    assert "Units" not in sidecar["T1map_median"]
+    assert "Units" not in sidecar["Chimap_n_valid"]
+
+
+def test_iron_stands_where_the_calibration_holds_and_nowhere_else(tmp_path: Path) -> None:
+    calibration = load_calibration("gelman1999-hallgren1958")
+    rows = rows_of(make(tmp_path, calibration=calibration_file(calibration.name)))
+    row = rows["CIT168", "thalamus", "LR"]
+    iron = (float(row["r2star_median_per_s"]) - 14.9) / 0.109
+    assert float(row["iron_mg_per_kg"]) == pytest.approx(iron, rel=1e-4)
+    mass = iron * float(row["volume_mm3"]) * 1.04e-3
+    assert float(row["iron_mass_ug"]) == pytest.approx(mass, rel=1e-4)
+    assert row["calibration"] == calibration.name
+    assert "W475" in row["warnings"]
+    assert rows["CIT168", "subthalamic_nucleus", "L"]["calibration"] == "n/a"
+
+
+def test_statistics_are_weighted_by_probability(tmp_path: Path) -> None:
+    head = a_head()
+    weights = np.zeros(GRID.shape, np.float32)
+    weights[..., 3:9], weights[..., 9:15] = 1, 0.25
+    path = write_image(tmp_path / "weights.nii.gz", weights, GRID)
+    row = rows_of(make(tmp_path, head, weight_map=path))["CIT168", "putamen", "R"]
+    inside = np.isin(head["labels"], indices_of("putamen")[1:])
+    values, own = head["r2star_map"][inside], weights[inside]
+    assert float(row["volume_mm3"]) == pytest.approx(1.8 * own.sum())
+    assert float(row["r2star_mean_per_s"]) == pytest.approx(np.average(values, weights=own), rel=1e-5)
 
 
 def test_warnings_of_the_unit_stand_in_every_row(tmp_path: Path) -> None:

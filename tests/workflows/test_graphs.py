@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import networkx as nx
+import numpy as np
 import pytest
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline import engine as pe
 
 from r2star.bids.find import find_units
-from r2star.bids.units import Unit
+from r2star.bids.units import Derived, Role, Unit, World
+from r2star.errors import UsageError
+from r2star.images import Grid, write_image
 from r2star.settings import Settings
 from r2star.workflows.run import init_dataset_wf
 
@@ -48,7 +51,11 @@ def test_every_connected_field_is_declared_and_nothing_waits_for_itself(
 ) -> None:
     unit = unit if t1w else replace(unit, t1w=None)
     unit = unit if phase else replace(unit, phase=())
-    graph = graph_of(unit, tmp_path, field_gradient=field_gradient)
+    require_declared(graph_of(unit, tmp_path, field_gradient=field_gradient))
+
+
+def require_declared(graph: pe.Workflow) -> None:
+    """Every connection leads from a declared output to a declared input, and no node waits for itself."""
     flat = graph._create_flat_graph()
     assert nx.is_directed_acyclic_graph(flat)
     for source, target, data in flat.edges(data=True):
@@ -100,7 +107,7 @@ def test_a_graph_stays_within_one_screen(unit: Unit, tmp_path: Path) -> None:
     graph = graph_of(unit, tmp_path)
     participant = graph.get_node("sub_01")
     own = participant.get_node("unit_sub_01")
-    for one in (participant, own, own.get_node("alignment"), own.get_node("regions")):
+    for one in (participant, own, own.get_node("alignment"), own.get_node("space_MNI152NLin2009cAsym")):
         steps = [node for node in one._graph.nodes() if hasattr(node, "stage")]
         assert len(steps) <= 8
 
@@ -119,3 +126,69 @@ def test_the_settings_travel_to_the_marker(unit: Unit, tmp_path: Path) -> None:
     assert json.loads(publish.inputs.settings)["fit_method"] == "arlo"
     assert json.loads(publish.inputs.settings)["random_seed"] == 7
     assert "n_procs" not in json.loads(publish.inputs.settings)
+
+
+def with_derived(unit: Unit, world: World) -> Unit:
+    """The unit with one result of another program in each role."""
+    (echo, *_) = unit.magnitude
+    roles: tuple[tuple[Role, str], ...] = (
+        ("brain_mask", "mask"), ("segmentation", "aseg"), ("lesions", "mask"), ("map", "Chimap"),
+    )  # fmt: skip
+    return replace(unit, derived=tuple(Derived(role, name, echo.path, world) for role, name in roles))
+
+
+ASKED = {"segmentations": ("aseg",), "brain_mask": "mask", "lesions": "mask", "maps": ("Chimap", "T1map")}
+
+
+@pytest.mark.parametrize("t1w", [True, False])
+@pytest.mark.parametrize("atlases", [(), ("CIT168",)])
+def test_results_of_other_programs_come_in_by_declared_fields(
+    unit: Unit, tmp_path: Path, t1w: bool, atlases: tuple[str, ...]
+) -> None:
+    unit = unit if t1w else replace(unit, t1w=None)
+    asked = with_derived(unit, "T1w" if t1w else "MEGRE")
+    graph = graph_of(asked, tmp_path, atlases=atlases, iron="langkammer2010", **ASKED)
+    require_declared(graph)
+    flat = {node.fullname: node for node in graph._create_flat_graph().nodes()}
+    tables = sorted(name for name in flat if ".table" in name)
+    assert [name.rpartition(".")[2] for name in tables] == ["table", *(f"table_{name}" for name in atlases)]
+    for name in tables:
+        assert flat[name].inputs.map_names == ["Chimap", "T1map"]
+        assert flat[name].inputs.with_lesions
+    registers = [node for name, node in flat.items() if name.endswith(".register")]
+    masked = [node for node in registers if "lesion_mask" in node.inputs.copyable_trait_names()]
+    assert [str(node.inputs.lesion_mask) for node in masked] == [str(unit.magnitude[0].path)]
+
+
+@pytest.mark.parametrize("t1w", [True, False])
+def test_an_atlas_of_another_template_has_its_own_registration(unit: Unit, tmp_path: Path, t1w: bool) -> None:
+    unit = unit if t1w else replace(unit, t1w=None)
+    other = own_atlas(tmp_path / "other")
+    graph = graph_of(unit, tmp_path, atlases=("CIT168", str(other)))
+    require_declared(graph)
+    names = [node.fullname for node in graph._create_flat_graph().nodes()]
+    spaces = [name for name in names if name.endswith(".template_map")]
+    assert sorted(name.split(".")[-2] for name in spaces) == ["space_MNI152NLin2009cAsym", "space_MyTemplate"]
+    registered = [name for name in names if name.split(".")[-1] in ("register", "register_MyTemplate")]
+    # two to templates, and with a T1w one of the MEGRE to it
+    assert len(registered) == (3 if t1w else 2)
+
+
+def test_two_templates_of_one_name_are_refused(unit: Unit, tmp_path: Path) -> None:
+    other = own_atlas(tmp_path / "other", space="MNI152NLin2009cAsym")
+    with pytest.raises(UsageError, match="E459"):
+        graph_of(unit, tmp_path, atlases=("CIT168", str(other)))
+
+
+def own_atlas(folder: Path, space: str = "MyTemplate") -> Path:
+    """An atlas of four voxels with a template of its own."""
+    folder.mkdir()
+    grid = Grid((4, 4, 4), np.eye(4))
+    for name in ("labels", "t1w", "mask"):
+        write_image(folder / f"{name}.nii.gz", np.ones(grid.shape, np.uint8), grid, dtype=np.uint8)
+    path = folder / "my.toml"
+    path.write_text(
+        f'name = "Mine"\nspace = "{space}"\n[files]\nlabels = "labels.nii.gz"\nt1w = "t1w.nii.gz"\n'
+        'brain_mask = "mask.nii.gz"\n[[region]]\nname = "putamen"\nleft = [1]\n'
+    )
+    return path
