@@ -38,6 +38,7 @@ from r2star.steps.group_figures import figure_data
 from r2star.steps.group_gather import Gathered
 from r2star.steps.group_inputs import Inputs, read_inputs
 from r2star.steps.group_norms import ZSCORE_COLUMNS, FittedNorms, fit_norms, norms_as_toml, score_by_file
+from r2star.steps.group_report import write_group_report
 from r2star.steps.group_tables import write_regions, write_rows, write_statistics, write_toml
 from r2star.steps.iron import iron_columns, load_calibration
 
@@ -104,7 +105,10 @@ def analyse_group(
         _write(inputs, results, notices, covariates, folder)
         _write_norms(inputs, scores, covariates, visits, folder)
         if figures:
-            write_figures(figure_data(inputs, visits, covariates, scores, results), folder / "figures")
+            shown = figure_data(inputs, visits, covariates, scores, results)
+            write_figures(shown, folder / "figures")
+            asked = {"model_file": model_file.name if model_file else "built-in", "iron": iron or ""}
+            write_group_report(inputs, visits, covariates, results, notices, shown, output_dir, asked)
     except OSError as error:
         raise write_fault(error, folder) from error
     refused = tuple(

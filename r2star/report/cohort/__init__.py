@@ -1,0 +1,29 @@
+"""The sections of the cohort's page. A new section is one module, one template, and one line in `SECTIONS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from r2star.report.cohort import cohort, effects, figures, methods, missing, provenance, quality, summary
+from r2star.report.cohort_facts import CohortFacts
+
+
+class Section(NamedTuple):
+    """A heading, and the function that prepares what stands under it; ``None`` where there is nothing."""
+
+    title: str
+    make: Callable[[CohortFacts], dict[str, Any] | None]
+
+
+#: In the order of the page; the name is that of the template ``cohort/<name>.html``.
+SECTIONS: Mapping[str, Section] = {
+    "summary": Section("Summary", summary.make),
+    "cohort": Section("Cohort", cohort.make),
+    "effects": Section("Effects", effects.make),
+    "figures": Section("Figures", figures.make),
+    "quality": Section("Quality", quality.make),
+    "missing": Section("Exclusions and missing values", missing.make),
+    "methods": Section("Methods", methods.make),
+    "provenance": Section("Provenance", provenance.make),
+}
