@@ -58,6 +58,12 @@ def _inputs(unit: UnitFacts) -> str:
     return text
 
 
+def _denoise(unit: UnitFacts) -> str:
+    if unit.settings.get("denoise") != "mppca":
+        return ""
+    return "The echoes were denoised by Marchenko-Pastur principal component analysis before the fit [Veraart 2016]."
+
+
 def _fit(unit: UnitFacts) -> str:
     method = str(unit.settings.get("fit_method"))
     corrected = is_corrected(unit)
@@ -138,6 +144,25 @@ def _regions(unit: UnitFacts) -> str:
     return text + (f" Atlas: {citation}." if citation else "")
 
 
+def _given(unit: UnitFacts) -> str:
+    """What users brought along, by the option that named it."""
+    asked = unit.settings
+    words = {
+        "segmentations": "Regions were taken from the segmentation {} too (--segmentation).",
+        "brain_mask": "The brain mask was that of {} (--brain-mask).",
+        "lesions": "Voxels in the lesions of {} were left out of the regions (--lesions).",
+        "maps": "The maps {} were summarised in the same regions (--maps).",
+        "iron": "Iron was derived from R2* by the calibration {} (--iron).",
+        "anatomical_reference": "The anatomical reference of a participant's sessions was {} "
+        "(--subject-anatomical-reference).",
+    }
+    return " ".join(
+        text.format(", ".join(map(str, value)) if isinstance(value, list) else value)
+        for name, text in words.items()
+        if (value := asked.get(name))
+    )
+
+
 def _quality(unit: UnitFacts) -> str:
     return (
         "Quality was judged by signal-to-noise ratio, fit residuals, voxels at the bounds of the fit, shifts between "
@@ -149,10 +174,24 @@ def _quality(unit: UnitFacts) -> str:
 SENTENCES: Mapping[str, Sentence] = {
     "acquisition": Sentence((), _acquisition),
     "inputs": Sentence(("xform", "assume_orientation"), _inputs),
+    "denoise": Sentence(("denoise",), _denoise),
     "fit": Sentence(("fit_method",), _fit),
     "field": Sentence(("field_gradient",), _field),
     "registration": Sentence(("random_seed", "sloppy"), _registration),
-    "regions": Sentence(("atlas", "fit_only"), _regions),
+    "regions": Sentence(("atlas", "atlases", "fit_only"), _regions),
+    "given": Sentence(
+        (
+            "segmentations",
+            "brain_mask",
+            "lesions",
+            "maps",
+            "iron",
+            "anatomical_reference",
+            "derivatives",
+            "content",
+        ),
+        _given,
+    ),
     "quality": Sentence((), _quality),
 }
 

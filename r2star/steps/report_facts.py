@@ -86,7 +86,8 @@ def facts_of(marker: Marker, output_dir: Path, bids_dir: Path, age_years: float 
 
 def _atlas_of(marker: Marker) -> Atlas | None:
     try:
-        return load_atlas(str(marker.settings.get("atlas")))
+        first = next(iter(marker.settings.get("atlases") or [marker.settings.get("atlas")]))
+        return load_atlas(str(first))
     except R2starError:
         return None
 
