@@ -192,3 +192,16 @@ def own_atlas(folder: Path, space: str = "MyTemplate") -> Path:
         'brain_mask = "mask.nii.gz"\n[[region]]\nname = "putamen"\nleft = [1]\n'
     )
     return path
+
+
+@pytest.mark.parametrize(("field_gradient", "n_fits"), [("report", 1), ("correct", 2)])
+def test_a_corrected_fit_waits_for_the_field_while_a_plain_one_drives_the_registration(
+    unit: Unit, tmp_path: Path, field_gradient: str, n_fits: int
+) -> None:
+    settings = Settings(tmp_path / "bids", tmp_path / "out", tmp_path / "work", field_gradient=field_gradient)
+    flat = init_dataset_wf([unit], settings, n_threads=2)._create_flat_graph()
+    nodes = {node.name: node for node in flat.nodes()}
+    assert len([name for name in nodes if name in ("fit", "first_fit")]) == n_fits
+    assert nx.has_path(flat, nodes["b0"], nodes["fit"]) == (field_gradient == "correct")
+    assert nodes["b0"].inputs.required == (field_gradient == "correct")
+    assert all(nodes[name].inputs.n_threads == nodes[name].n_procs == 2 for name in ("fit", "b0", "bias"))
