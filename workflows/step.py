@@ -35,7 +35,7 @@ from nipype.pipeline import engine as pe
 from r2star import __version__
 from r2star.errors import EnvironmentFault, Notice, R2starError
 from r2star.files import is_write_fault, write_fault
-from r2star.runs.resources import peak_memory_gib
+from r2star.runs.resources import forget_peak_memory, peak_memory_gib
 from r2star.workflows.pickles import guard_engine
 from r2star.workflows.watcher import ERROR_FILE
 
@@ -112,6 +112,7 @@ class Step(BaseInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         folder, start = Path(runtime.cwd), time.monotonic()
+        forget_peak_memory()
         try:
             results = type(self).function(**self._arguments(folder))._asdict()
         except R2starError as error:

@@ -35,6 +35,7 @@ from r2star.runs.records import (
     record_failure,
     record_root_files,
 )
+from r2star.runs.resources import ensure_temporary_folder
 from r2star.runs.status import write_status
 from r2star.runs.turns import taking_turns
 from r2star.settings import Settings
@@ -78,6 +79,7 @@ def run_participant_level(settings: Settings) -> int:
     if settings.denoise == "mppca":
         require_dipy()
     check_folders(settings)
+    ensure_temporary_folder(settings.work_dir)
     filters = read_filters(settings.bids_filter_file) if settings.bids_filter_file else None
     settings = settle(settings)
     units = find_units(

@@ -64,3 +64,25 @@ class AddUp(Step, function=add_up):
 
 class Die(Step, function=die):
     """Is killed like by the out-of-memory killer."""
+
+
+def count_threads(out_dir: Path, size: int = 600) -> Nothing:
+    import numpy as np
+
+    from r2star.fit import fit_decay
+
+    square = np.ones((size, size))
+    square @ square
+    signal = 1000 * np.exp(-30 * np.array([0.004, 0.008, 0.012])) * np.ones((size * size, 1))
+    fit_decay(signal, np.array([0.004, 0.008, 0.012]), "loglinear", n_threads=1)
+    import ants
+
+    image = ants.from_numpy(np.ones((40, 40, 40), np.float32))
+    ants.smooth_image(image, 2.0)
+    out = out_dir / "threads.txt"
+    out.write_text(str(len(list(Path("/proc/self/task").iterdir()))))
+    return Nothing(out)
+
+
+class CountThreads(Step, function=count_threads):
+    """Works with BLAS, our kernels and ITK, and counts the threads that are there then."""

@@ -12,11 +12,12 @@ from nipype.interfaces.base import TraitError, isdefined
 from nipype.pipeline import engine as pe
 
 sys.path.insert(0, str(Path(__file__).parent))
-from example_steps import AddUp, Die, Double
+from example_steps import AddUp, CountThreads, Die, Double
 
 from r2star.errors import InputError
 from r2star.workflows.nodes import EXECUTION
 from r2star.workflows.plugin import SlotsPlugin, open_slots
+from r2star.workflows.run import thread_limits
 from r2star.workflows.stage import Stage
 from r2star.workflows.step import StepNode
 from r2star.workflows.watcher import error_of
@@ -128,3 +129,15 @@ def test_a_killed_worker_fails_its_task_and_no_other(tmp_path: Path, numbers: Pa
         graph.run(plugin=SlotsPlugin({"slots": slots, "memory_gb": 4.0, "status_callback": watch}))
     assert (tmp_path / "example" / "add" / "total.txt").read_text() == "12.0"
     assert error_of(nodes["die"]).code == "E608"
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_worker_has_no_more_threads_than_the_run_allows(tmp_path: Path, n_threads: int) -> None:
+    graph = pe.Workflow("threads", base_dir=str(tmp_path))
+    graph.config["execution"] = {**EXECUTION, "poll_sleep_duration": 0.0}
+    graph.add_nodes([StepNode(CountThreads(), name="count")])
+    with open_slots(1, thread_limits(n_threads)) as slots:
+        graph.run(plugin=SlotsPlugin({"slots": slots, "memory_gb": 4.0}))
+    n_found = int((tmp_path / "threads" / "count" / "threads.txt").read_text())
+    # itself and its allocator's helper; BLAS, ITK and our kernels keep pools of their own, which work in turn
+    assert n_found <= 3 * n_threads
