@@ -12,7 +12,7 @@ PYTEST_WORKERS ?= 2
 # one thread a worker: the suite runs as many workers as there are cores
 TEST_ENV := ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: help demo docs test test-wheel lint faults mutants audit sbom bench lock install clean
+.PHONY: help demo docs test test-wheel lint faults mutants audit sbom container bench lock install clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ audit: $(AUDIT)/.installed  ## known flaws in the locked dependencies
 
 sbom: $(AUDIT)/.installed  ## a bill of materials in CycloneDX form
 	$(AUDIT)/bin/python scripts/audit.py --sbom sbom.json
+
+container: $(VENV)/.installed  ## build the image and run it as a cluster would (root; buildah, podman, mmdebstrap)
+	BIN=$(BIN) scripts/container-test
 
 bench: $(VENV)/.installed  ## benchmarks: ratios measured side by side (long)
 	$(BIN)/python -m benchmarks
