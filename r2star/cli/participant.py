@@ -21,7 +21,7 @@ from r2star.cli.common import say, say_error
 from r2star.cli.progress import Interrupted, Progress, stop_on_signals
 from r2star.cli.reports import write_reports
 from r2star.errors import EnvironmentFault, InputError, LockedError, R2starError, UsageError
-from r2star.files import sha256_of
+from r2star.files import sha256_of, sweep_temporary
 from r2star.fit.denoise import require_dipy
 from r2star.iron.calibration import Calibration, refuse_mismatch
 from r2star.runs.locks import UnitLocks
@@ -33,6 +33,7 @@ from r2star.runs.records import (
     kinds_of_results,
     read_marker,
     record_failure,
+    record_folders,
     record_root_files,
 )
 from r2star.runs.resources import ensure_temporary_folder
@@ -247,6 +248,8 @@ def write_root_files(settings: Settings) -> None:
         about = {"License": atlas.license, "Source": atlas.source, "ReferencesAndLinks": [atlas.citation]}
         written += write_atlas_files(settings.output_dir, atlas.name, atlas.label_names().items(), about)
     record_root_files(settings.output_dir, (path.name for path in written))
+    for folder in record_folders(settings.output_dir):
+        sweep_temporary(folder)  # what an earlier run was killed over
 
 
 def refuse_mixed_results(settings: Settings) -> None:

@@ -61,6 +61,13 @@ def kinds_folder(output_dir: Path) -> Path:
     return output_dir / "logs" / "settings"
 
 
+def record_folders(output_dir: Path) -> tuple[Path, ...]:
+    """The root and every folder that holds records."""
+    logs = output_dir / "logs"
+    folders = (units_folder(output_dir), failures_folder(output_dir), kinds_folder(output_dir))
+    return (output_dir, logs, *folders)
+
+
 def write_marker(output_dir: Path, marker: Marker) -> Path:
     """Declare a unit complete; its failure record, if there was one, goes."""
     _record_kind(output_dir, _kind_of(marker))
