@@ -23,7 +23,7 @@ def out(tmp_path_factory: pytest.TempPathFactory, r2star: b.Run) -> Path:
 
 
 #: Records of a run's course, which vouch for nothing.
-NO_RESULTS = ("logs/failures/", "logs/settings/", "logs/engine.log", "logs/.status.lock")
+NO_RESULTS = ("logs/failures/", "logs/settings/", "logs/reports/", "logs/engine.log", "logs/.status.lock")
 
 
 @pytest.mark.parametrize("flips", [4, pytest.param(200, marks=pytest.mark.faults)])
