@@ -83,9 +83,15 @@ def adopt_mask(
         from r2star.register.resample import nearest_by_world
 
         mask = nearest_by_world(Image(inside.astype(np.float32), image.grid), grid) > 0.5
-        code, what = ("W442", "brain") if kind == "brain" else ("W469", "lesion")
-        text = f"the {what} mask lies on another grid; its nearest voxel by world coordinates was taken"
-        notices = (*notices, Notice(code, text, path=given.name))
+        told = {
+            "brain": Notice(
+                "W442", "the brain mask lies on another grid: its nearest voxels were taken", path=given.name
+            ),
+            "lesions": Notice(
+                "W469", "the lesion mask lies on another grid: its nearest voxels were taken", path=given.name
+            ),
+        }
+        notices = (*notices, told[kind])
     if kind == "brain" and not mask.any():
         raise InputError(
             "E409",
