@@ -12,7 +12,7 @@ PYTEST_WORKERS ?= 2
 # one thread a worker: the suite runs as many workers as there are cores
 TEST_ENV := ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: help demo docs test test-wheel lint faults mutants audit sbom container bench lock install clean
+.PHONY: help demo docs test test-wheel test-oldest test-pythons lint faults mutants audit sbom container bench lock install clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,12 @@ test: $(VENV)/.installed  ## all tests but the long suites
 
 test-wheel: $(VENV)/.installed  ## the quick tests and the doctests against the built wheel
 	BIN=$(BIN) scripts/test-wheel
+
+test-oldest:  ## a sample of the tests with the oldest dependencies that pyproject.toml allows
+	$(TEST_ENV) scripts/test-elsewhere requirements-oldest.lock 3.11
+
+test-pythons:  ## the same sample with the newest dependencies on the other Pythons of this machine
+	$(TEST_ENV) scripts/test-elsewhere requirements-dev.lock 3.12 3.13
 
 lint: $(VENV)/.installed  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -76,4 +82,4 @@ lock: $(VENV)/.installed  ## renew the lock files from pyproject.toml
 	$(BIN)/python scripts/lock.py
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) $(AUDIT) sbom.json $(DEMO) $(SITE) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(AUDIT) sbom.json $(DEMO) $(SITE) .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Renew the hash-locked requirements: runtime, build, development, docs. No index address is written into the files."""
+"""Renew the hash-locked requirements: runtime, build, development, docs, oldest. No index address is written into the files."""
 
 import subprocess
 import sys
@@ -24,3 +24,6 @@ if __name__ == "__main__":
     compile_lock(
         "requirements-docs.lock", "pyproject.toml", "--group", "docs", "--constraint", "requirements-dev.lock"
     )
+    # the lower bounds of pyproject.toml, for `make test-oldest`
+    oldest = ("--resolution", "lowest-direct", "--upgrade")
+    compile_lock("requirements-oldest.lock", "pyproject.toml", "--group", "test", *oldest)
