@@ -1,4 +1,4 @@
-"""Renew the hash-locked requirements: runtime, build, development, docs, oldest. No index address is written into the files."""
+"""Renew the hash-locked requirements of every purpose. No index address is written into the files."""
 
 import subprocess
 import sys
