@@ -13,7 +13,11 @@ from markdown_table import cell, table
 
 from r2star.errors import ERROR_KINDS
 
-SOURCE = Path(__file__).parents[2] / "r2star"
+ROOT = Path(__file__).parents[2]
+#: r2star/workflows is a link, which a search may or may not follow
+SOURCES = sorted(
+    {path.resolve() for folder in ("r2star", "workflows") for path in (ROOT / folder).rglob("*.py")}
+)
 _CODE = re.compile(r"[EW]\d{3}")
 _PARTS = ("found", "needed", "fix")
 _PLACE = "…"
@@ -31,9 +35,9 @@ class Use:
     fix: str
 
 
-def uses(source: Path = SOURCE) -> list[Use]:
+def uses() -> list[Use]:
     """Every use of a code in the package, by code, in the order of the files; equal ones once."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(source.rglob("*.py"))]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES]
     constants = {name: text for tree in trees for name, text in _constants(tree)}
     found = [use for tree in trees for use in _Module(tree, constants).uses()]
     telling = {use.code for use in found if _says_something(use.found)}
@@ -80,11 +84,27 @@ class _Module:
             ((k, code) for k, arg in enumerate(call.args) if (code := self._code(arg))), (0, "")
         )
         if not code:
+            yield from self._chosen(call, scope)
             return
         helper = self.functions.get(_name(call.func))
         inner = _raised_with_parameter(helper) if helper else []
         for one, where in [(each, helper) for each in inner] or [(call, scope)]:
             yield self._parts(code, one, where or scope, 0 if inner else place)
+
+    def _chosen(self, call: ast.Call, scope: ast.FunctionDef) -> Iterator[Use]:
+        """Uses of a code that was given the name ``code`` before, as one of several."""
+        if not call.args or _name(call.args[0]) != "code" or _name(call.func) not in {"Notice", *ERROR_KINDS}:
+            return
+        for assigned in _own(scope, ast.Assign):
+            if "code" in {
+                node.id
+                for target in assigned.targets
+                for node in ast.walk(target)
+                if isinstance(node, ast.Name)
+            }:
+                for node in ast.walk(assigned.value):
+                    if isinstance(node, ast.Constant) and (code := self._code(node)):
+                        yield self._parts(code, call, scope, 0)
 
     def _parts(self, code: str, call: ast.Call, scope: ast.FunctionDef, place: int) -> Use:
         order = ("found", "fix") if code.startswith("W") else _PARTS

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 def test_every_code_of_the_source_is_in_the_table() -> None:
     written = {
         code
-        for path in (ROOT / "r2star").rglob("*.py")
+        for path in error_codes.SOURCES
         for code in re.findall(r'"([EW]\d{3})"', path.read_text(encoding="utf-8"))
     }
     told = {use.code for use in error_codes.uses()}
@@ -32,13 +32,13 @@ def test_every_code_of_the_source_is_in_the_table() -> None:
 
 def test_a_code_comes_with_its_exit_code_and_its_words() -> None:
     by_code = {use.code: use for use in error_codes.uses()}
-    assert by_code["E523"].kind == "UsageError"
-    assert by_code["E523"].found == "the output folder is the input folder"
+    assert by_code["E511"].kind == "UsageError"
+    assert by_code["E511"].found == "the folder is not empty"
     assert (
         by_code["E104"].fix == "copy the file again from its source and compare the checksums"
     )  # a constant
     assert by_code["W463"].found == "few valid voxels"  # from a table of codes
-    assert "| `R2S-E523` | 2 | the output folder is the input folder |" in error_codes.codes("E5")
+    assert "| `R2S-E511` | 2 | the folder is not empty |" in error_codes.codes("E5")
 
 
 def test_most_codes_say_what_was_found() -> None:
