@@ -13,17 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from r2star.files import write_bytes_atomically, write_text_atomically
-from r2star.report.group_plots import (
-    FigureData,
-    plot_ages,
-    plot_courses,
-    plot_flow,
-    plot_follow_up,
-    plot_forest,
-    plot_partial_residuals,
-    plot_sides,
-    plot_sites,
-)  # fmt: skip
+from r2star.report.group_data import FigureData
+from r2star.report.group_model_plots import plot_follow_up, plot_forest, plot_partial_residuals, plot_sites
+from r2star.report.group_plots import plot_ages, plot_courses, plot_flow, plot_sides
 from r2star.report.group_style import style
 
 PNG_DOTS_PER_INCH = 200

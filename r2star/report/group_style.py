@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 #: Okabe & Ito's colours, told apart by readers with any colour vision.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
@@ -14,6 +16,8 @@ GROUP_COLOURS = (BLUE, SKY, ORANGE, VERMILION, PURPLE, GREEN, BLACK)
 
 PANEL_WIDTH_IN, PANEL_HEIGHT_IN = 2.3, 2.1
 OLDEST_SHOWN_AGE = 89.0
+#: Beyond so many, points are small, and the vector file holds them as a picture.
+MANY_POINTS = 1000
 
 
 def style() -> dict[str, Any]:
@@ -86,3 +90,36 @@ def age_ticks(axis: Any) -> None:
         axis.set_xticks([*ticks, OLDEST_SHOWN_AGE], [*(str(tick) for tick in ticks), "89+"])
     else:
         axis.set_xticks(ticks)
+
+
+def spread(values: Any) -> Any:
+    """Horizontal places of points, such that near values lie side by side: a quasi-random sequence by rank."""
+    if values.size < 2:
+        return np.zeros(values.size)
+    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    counts, edges = np.histogram(values, bins=max(8, round(np.sqrt(values.size))))
+    smooth = np.convolve(counts, (0.25, 0.5, 0.25), mode="same")
+    density = np.interp(values, (edges[1:] + edges[:-1]) / 2, smooth)
+    golden = (ranks * 0.6180339887498949) % 1 - 0.5
+    return 0.62 * golden * density / max(density.max(), 1e-12)
+
+
+def points(axis: Any, x: Any, y: Any, colour: str, size: float = 5, alpha: float = 0.55) -> None:
+    """Points; smaller ones where they are very many."""
+    many = np.size(y) > MANY_POINTS
+    axis.scatter(
+        x,
+        y,
+        s=size / 3 if many else size,
+        color=colour,
+        alpha=alpha / 2 if many else alpha,
+        linewidths=0,
+        rasterized=many,
+    )
+
+
+def name_axes(axis: Any, region: str, x: str, y: str) -> None:
+    """The region as title, and what the axes are."""
+    axis.set_title(title_of(region))
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)

@@ -10,7 +10,7 @@ import numpy as np
 
 from r2star.group.analyse import ModelResult
 from r2star.group.joint import rules_of
-from r2star.report.group_plots import AgeCurve, FigureData
+from r2star.report.group_data import AgeCurve, FigureData
 from r2star.steps.group_columns import Covariates, OutcomeTable, Visits, cohort_data
 from r2star.steps.group_inputs import Inputs
 from r2star.steps.group_norms import FittedNorms

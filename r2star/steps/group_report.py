@@ -16,8 +16,8 @@ from r2star.group.analyse import ModelResult
 from r2star.report.cohort import SECTIONS
 from r2star.report.cohort_facts import CohortFacts, Covariate, UnitQuality
 from r2star.report.facts import plain
+from r2star.report.group_data import FigureData
 from r2star.report.group_figures import FIGURES
-from r2star.report.group_plots import FigureData
 from r2star.report.page import render_page, sections_of
 from r2star.runs.records import read_marker
 from r2star.steps.group_columns import Covariates, Visits

@@ -12,8 +12,8 @@ from r2star.group.formula import parse_formula
 from r2star.group.joint import rules_of
 from r2star.group.model import ColumnRule, Hypothesis, ModelSpec
 from r2star.group.rows import CohortData
+from r2star.report.group_data import AgeCurve, FigureData
 from r2star.report.group_figures import FIGURES, write_figures
-from r2star.report.group_plots import AgeCurve, FigureData
 from r2star.simulate.cohort import simulate_cohort
 
 COLUMNS = {
