@@ -73,7 +73,7 @@ def as_value(row: Row) -> str:
     """A value with its unit; fractions in percent.
 
     >>> as_value({"metric": "coverage", "value": "0.91234"}), as_value({"metric": "echo_shift_mm", "value": "0.35"})
-    ('91.2 %', '0.35 mm')
+    ('91.2 %', '0.350 mm')
     """
     value, metric = number(row["value"]), METRICS[row["metric"]]
     if not math.isfinite(value):
