@@ -88,7 +88,7 @@ def _fit(unit: UnitFacts) -> str:
 
 def _field(unit: UnitFacts) -> str:
     asked = unit.settings.get("field_gradient")
-    if not unit.has_phase:
+    if not unit.has_phase or asked == "off":
         return ""
     text = (
         "The static field was mapped from the phase of the echoes, unwrapped in space [Abdul-Rahman 2005] and in time, "
@@ -115,19 +115,24 @@ def _registration(unit: UnitFacts) -> str:
     seed, space = unit.settings.get("random_seed"), unit.atlas.get("space", "the template")
     rough = " with a rough schedule meant for tests only (--sloppy)" if unit.settings.get("sloppy") else ""
     ants = f"ANTs (antspyx {unit.software['antspyx']})" if "antspyx" in unit.software else "ANTs"
-    how = f"with {ants} [Avants 2011]{rough}, random seed {seed}"
+    where = "at 4 mm" if rough else "at 2 mm and then in a box around the regions at 1 mm"
+    how = (
+        f"The affine transforms were found with {ants} [Avants 2011], random seed {seed}, the deformation by r2star "
+        f"itself: a greedy diffeomorphic ascent of local correlation (after [Avants 2008]) over the whole brain "
+        f"{where}{rough}."
+    )
     by_iron = not is_corrected(unit)
     if unit.has_t1w:
-        refined = "; R2* against an R2* map painted from the atlas then refined the deformation"
+        refined = " R2* against an R2* map painted from the atlas then refined the deformation."
         return (
             f"The T1-weighted image was registered to the template {space} by affine and diffeomorphic transforms, "
-            "finely around the regions, and the root mean square of the echoes rigidly to the T1-weighted image, "
-            f"{how}{refined if by_iron and not unit.settings.get('sloppy') else ''}."
+            f"and the root mean square of the echoes rigidly to the T1-weighted image. {how}"
+            f"{refined if by_iron and not unit.settings.get('sloppy') else ''}"
         )
-    driver = "; an R2* map painted from the atlas drove the fine deformation as well" if by_iron else ""
+    driver = " An R2* map painted from the atlas drove the deformation in the box as well." if by_iron else ""
     return (
         f"There was no T1-weighted image: the root mean square of the echoes was registered to the template {space} by "
-        f"affine and diffeomorphic transforms, {how}{driver}."
+        f"affine and diffeomorphic transforms. {how}{driver}"
     )
 
 
@@ -135,32 +140,39 @@ def _regions(unit: UnitFacts) -> str:
     if unit.settings.get("fit_only"):
         return "Only maps were made (--fit-only); no regions were measured."
     name, citation = unit.atlas.get("name", ""), unit.atlas.get("citation", "")
+    asked = [str(each) for each in unit.settings.get("atlases", [])]
+    whose = f"atlases {', '.join(asked)}" if len(asked) > 1 else f"atlas {name}"
+    if not asked:
+        whose = f"segmentation {as_plain(unit.settings.get('segmentations', []))}"
     rule = unit.voxel_rule.rstrip(".")
     text = (
-        f"Deep grey matter regions of the atlas {name} were brought to the grid of the multi-echo images in one "
+        f"Deep grey matter regions of the {whose} were brought to the grid of the multi-echo images in one "
         "interpolation, and the median of R2* was taken in each region and hemisphere"
     )
     text += f" over these voxels: {rule[:1].lower()}{rule[1:]}." if rule else "."
-    return text + (f" Atlas: {citation}." if citation else "")
+    return text + (f" Atlas {name}: {citation}." if citation else "")
+
+
+_GIVEN = {
+    "segmentations": "Regions were taken from the segmentation {} (--segmentation).",
+    "brain_mask": "The brain mask was that of {} (--brain-mask).",
+    "lesions": "Voxels in the lesions of {} were left out of the regions (--lesions).",
+    "maps": "The maps {} were summarised in the same regions (--maps).",
+    "iron": "Iron was derived from R2* by the calibration {} (--iron).",
+}
+_REFERENCES_OF_SESSIONS = {
+    "first-lex": "All sessions of a participant share the first one's T1-weighted image.",
+    "sessionwise": "Each session has its own T1-weighted image.",
+}
 
 
 def _given(unit: UnitFacts) -> str:
-    """What users brought along, by the option that named it."""
+    """What users brought along, by the option that named it, and whose T1w serves a session."""
     asked = unit.settings
-    words = {
-        "segmentations": "Regions were taken from the segmentation {} too (--segmentation).",
-        "brain_mask": "The brain mask was that of {} (--brain-mask).",
-        "lesions": "Voxels in the lesions of {} were left out of the regions (--lesions).",
-        "maps": "The maps {} were summarised in the same regions (--maps).",
-        "iron": "Iron was derived from R2* by the calibration {} (--iron).",
-        "anatomical_reference": "The anatomical reference of a participant's sessions was {} "
-        "(--subject-anatomical-reference).",
-    }
-    return " ".join(
-        text.format(", ".join(map(str, value)) if isinstance(value, list) else value)
-        for name, text in words.items()
-        if (value := asked.get(name))
-    )
+    told = [text.format(as_plain(asked[name])) for name, text in _GIVEN.items() if asked.get(name)]
+    if unit.has_t1w and not asked.get("fit_only") and asked.get("anatomical_reference"):
+        told.append(_REFERENCES_OF_SESSIONS[asked["anatomical_reference"]])
+    return " ".join(told)
 
 
 def _quality(unit: UnitFacts) -> str:
@@ -178,20 +190,8 @@ SENTENCES: Mapping[str, Sentence] = {
     "fit": Sentence(("fit_method",), _fit),
     "field": Sentence(("field_gradient",), _field),
     "registration": Sentence(("random_seed", "sloppy"), _registration),
-    "regions": Sentence(("atlas", "atlases", "fit_only"), _regions),
-    "given": Sentence(
-        (
-            "segmentations",
-            "brain_mask",
-            "lesions",
-            "maps",
-            "iron",
-            "anatomical_reference",
-            "derivatives",
-            "content",
-        ),
-        _given,
-    ),
+    "regions": Sentence(("atlases", "fit_only"), _regions),
+    "given": Sentence((*_GIVEN, "anatomical_reference", "content"), _given),
     "quality": Sentence((), _quality),
 }
 
@@ -223,4 +223,6 @@ def as_plain(value: Any) -> str:
     """A setting's value for readers."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
     return "not given" if value is None else str(value)
