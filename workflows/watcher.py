@@ -27,8 +27,8 @@ class ProgressLike(Protocol):
     def begin_stage(self, unit: str, words: str) -> None:
         """A stage of a unit starts."""
 
-    def end_stage(self, share: float) -> None:
-        """Work that is ``share`` of a unit's usual work is done."""
+    def end_stage(self, units: Sequence[str], share: float) -> None:
+        """Work that is ``share`` of a unit's usual work is done, for some units at once."""
 
     def end_unit(self, unit: str, error: R2starError | None) -> None:
         """A unit is complete, or failed."""
@@ -54,7 +54,7 @@ class Watcher:
             for unit in stage.units:
                 self._progress.begin_stage(unit, stage.words)
         elif event == "end":
-            self._progress.end_stage(stage.share)
+            self._progress.end_stage(stage.units, stage.share)
             if stage.is_last:
                 self._end(stage.units[0], None)
         elif event == "exception":

@@ -1,7 +1,8 @@
-"""What a user sees while units run: a line per stage and unit with the time left; quiet in a log file."""
+"""What a user sees while units run: on a terminal a live line for each, in a log few lines that stay."""
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import threading
@@ -43,8 +44,16 @@ def stop_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+#: In a log no stage is told within this time of the line before it.
+_LOG_PAUSE_S = 60.0
+
+
 class Progress:
-    """Counts units and stages. Called in the main process by the graph layer."""
+    """Counts units and stages. Called in the main process by the graph layer.
+
+    A terminal shows one live line for each unit at work, and the whole below; a log gets a unit's begin and end,
+    and of a long silence the stage at hand. With ``-v`` both get every stage.
+    """
 
     def __init__(self, units: Sequence[Unit], output_dir: Path, verbosity: int) -> None:
         self._total = len(units)
@@ -53,11 +62,15 @@ class Progress:
         self._start = time.monotonic()
         self._begun: dict[str, float] = {}
         self._done_work = 0.0
+        self._work_of: dict[str, float] = {}
         self._work_per_unit = 1.0
         self._n_done = 0
         self._ended: set[str] = set()
         self._next_status = 0.0
-        self._live = sys.stderr.isatty()
+        self._at_work: dict[str, str] = {}
+        self._painted = 0
+        self._last_line = float("-inf")
+        self._live = sys.stderr.isatty() and not self._verbose
 
     def expect(self, work_per_unit: float) -> None:
         """How much the shares of a unit's stages add up to in the graph that starts now."""
@@ -65,23 +78,33 @@ class Progress:
 
     def begin_stage(self, unit: str, words: str) -> None:
         """A stage of a unit starts."""
+        is_new = unit not in self._begun
         self._begun.setdefault(unit, time.monotonic())
-        self._say(f"{unit}: {words} ... ({self._time_left()})")
+        self._at_work[unit] = words
+        if self._live:
+            self._paint()
+        elif is_new or self._verbose or time.monotonic() - self._last_line > _LOG_PAUSE_S:
+            self._say(f"{unit}: {words} ... ({self._time_of_all()})")
 
-    def end_stage(self, share: float) -> None:
-        """Work that is ``share`` of a unit's usual work is done."""
+    def end_stage(self, units: Sequence[str], share: float) -> None:
+        """Work that is ``share`` of a unit's usual work is done, for some units at once."""
         self._done_work += share
+        for unit in units:
+            self._work_of[unit] = self._work_of.get(unit, 0.0) + share / len(units)
 
     def end_unit(self, unit: str, error: R2starError | None) -> None:
         """A unit has ended; status.tsv follows, at most every two seconds and a twentieth of the time."""
         self._n_done += 1
         self._ended.add(unit)
         seconds = time.monotonic() - self._begun.get(unit, self._start)
-        self._clear()
+        self._at_work.pop(unit, None)
+        self._wipe()
         if error is None:
-            say(f"{unit}: complete in {duration(seconds)} ({self._n_done}/{self._total})")
+            self._say(f"{unit}: complete in {duration(seconds)} ({self._n_done}/{self._total})")
         else:
             say_error(error)
+        if self._live:
+            self._paint()
         now = time.monotonic()
         if now > self._next_status:
             write_status(self._output_dir, self._ended)
@@ -92,24 +115,47 @@ class Progress:
         """Time since a unit's first stage began."""
         return time.monotonic() - self._begun.get(unit, time.monotonic())
 
-    def _time_left(self) -> str:
-        elapsed = time.monotonic() - self._start
-        if self._done_work < 0.1 * self._work_per_unit:
-            return f"{duration(elapsed)} elapsed"
-        left = elapsed / self._done_work * (self._total * self._work_per_unit - self._done_work)
-        return f"{duration(elapsed)} elapsed, about {duration(max(left, 0.0))} left"
+    def _time_of_all(self) -> str:
+        return _time_left(
+            time.monotonic() - self._start,
+            self._done_work,
+            self._total * self._work_per_unit,
+            self._work_per_unit,
+        )
+
+    def _time_of(self, unit: str) -> str:
+        return _time_left(
+            self.seconds(unit), self._work_of.get(unit, 0.0), self._work_per_unit, self._work_per_unit
+        )
 
     def _say(self, text: str) -> None:
-        if self._live and not self._verbose:
-            sys.stderr.write(f"\r\x1b[2K{text}")
-            sys.stderr.flush()
-        else:
-            say(text)
+        say(text)
+        self._last_line = time.monotonic()
 
-    def _clear(self) -> None:
-        if self._live and not self._verbose:
-            sys.stderr.write("\r\x1b[2K")
+    def _paint(self) -> None:
+        """Draw the live lines in place of those that stand."""
+        self._wipe()
+        lines = [f"{unit}: {words} ... ({self._time_of(unit)})" for unit, words in self._at_work.items()]
+        if self._total > 1:
+            lines.append(f"{self._n_done} of {self._total} units ({self._time_of_all()})")
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write("".join(line[:width] + "\n" for line in lines))
+        sys.stderr.flush()
+        self._painted = len(lines)
+
+    def _wipe(self) -> None:
+        if self._painted:
+            sys.stderr.write(f"\x1b[{self._painted}F\x1b[0J")
             sys.stderr.flush()
+            self._painted = 0
+
+
+def _time_left(elapsed_s: float, done: float, whole: float, unit: float) -> str:
+    """How long it took, and how long it will: told once a tenth of a unit is done."""
+    if done < 0.1 * unit:
+        return f"{duration(elapsed_s)} elapsed"
+    left = elapsed_s / done * (whole - done)
+    return f"{duration(elapsed_s)} elapsed, about {duration(max(left, 0.0))} left"
 
 
 def duration(seconds: float) -> str:

@@ -113,7 +113,18 @@ def test_killed_at_every_write_of_a_stage(tmp_path: Path, stage: str, kills: int
 
 
 def start(bids: Path, out: Path, work: Path) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", COMMAND, str(bids), str(out), "participant", "--fit-only", "--nprocs", "2"]
+    words = [
+        sys.executable,
+        "-c",
+        COMMAND,
+        str(bids),
+        str(out),
+        "participant",
+        "--fit-only",
+        "--nprocs",
+        "2",
+        "-v",
+    ]
     return subprocess.Popen(
         [*words, "-w", str(work)],
         stdout=subprocess.PIPE,

@@ -31,7 +31,7 @@ def test_a_signal_in_a_registration(
     bids, out, work = tmp_path / "bids", tmp_path / "out", tmp_path / "work"
     made = r2star("simulate", "brain", bids, "--participants", 1, "--small", "--seed", 3)
     assert made.returncode == 0, made.stderr
-    words = [str(bids), str(out), "participant", "-w", str(work), "--nprocs", "1"]
+    words = [str(bids), str(out), "participant", "-w", str(work), "--nprocs", "1", "-v"]
     running = subprocess.Popen(
         [sys.executable, "-c", COMMAND, *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

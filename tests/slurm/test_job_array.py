@@ -15,7 +15,7 @@ import pytest
 from .conftest import said, wait_for
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-PASSED = ("--", "--sloppy")
+PASSED = ("--", "--sloppy", "-v")
 
 
 class Cluster(NamedTuple):
