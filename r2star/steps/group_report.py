@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -117,8 +118,20 @@ def _covariates(inputs: Inputs, visits: Visits, covariates: Covariates) -> list[
         counted = sides[1:] if only_patients else sides
         missing = sum(int(_missing(side).sum()) for side in counted)
         controls = "" if only_patients else _told(sides[0])
-        rows.append(Covariate(name, rule.unit if rule else "", controls, _told(sides[1]), str(missing)))
+        rows.append(
+            Covariate(name, _own_unit(rule.unit if rule else ""), controls, _told(sides[1]), str(missing))
+        )
     return rows
+
+
+def _own_unit(unit: str) -> str:
+    """The unit of a column as it stands in the table: models may take its logarithm, and name the unit of that.
+
+    >>> _own_unit("log(mL)"), _own_unit("year")
+    ('mL', 'year')
+    """
+    logged = re.fullmatch(r"log\((.+)\)", unit)
+    return logged[1] if logged else unit
 
 
 def _missing(values: Any) -> Any:

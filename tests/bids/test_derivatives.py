@@ -71,6 +71,7 @@ def test_names_have_their_entities_in_order() -> None:
         f"{fmap}_desc-B0_fieldmap.nii.gz", f"{fmap}_desc-B0stderr_fieldmap.nii.gz",
         f"{fmap}_desc-gradient_fieldmap.nii.gz", f"{fmap}_desc-gradientstderr_fieldmap.nii.gz",
         f"{anat}_desc-gradientbias_R2starmap.nii.gz", f"{fmap}_magnitude.nii.gz",
+        f"{anat}_desc-quality_stats.tsv", f"{anat}_desc-decay_stats.tsv",
         f"{anat}_atlas-CIT168_dseg.nii.gz", f"{anat}_seg-FreeSurfer_dseg.nii.gz",
         f"{anat}_space-{SPACE}_R2starmap.nii.gz", f"{anat}_from-MEGRE_to-T1w_mode-image_xfm.h5",
         f"{anat}_from-T1w_to-MEGRE_mode-image_xfm.h5", f"{anat}_from-T1w_to-{SPACE}_mode-image_xfm.h5",

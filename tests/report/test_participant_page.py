@@ -85,7 +85,7 @@ def test_hostile_text_is_only_text(unit_facts: Make, failed_unit: UnitFacts, pag
         inputs={f"{HOSTILE}_T1w.nii.gz": HOSTILE, "b": "c"},
         software={HOSTILE: HOSTILE},
         voxel_rule=HOSTILE,
-        settings={**unit_facts().settings, "atlas": HOSTILE},
+        settings={**unit_facts().settings, "atlases": [HOSTILE]},
     )
     broken = UnitFacts(
         failed_unit.label, failed_unit.entities, "failed_input", HOSTILE,
