@@ -144,7 +144,7 @@ def find_noise(options: argparse.Namespace, scratch: Path) -> Path | None:
         and options.denoise == "none"
     ):
         return None
-    from r2star.steps.inputs import estimate_noise, write_given_noise
+    from r2star.steps.noise import estimate_noise, write_given_noise
 
     if options.noise_sigma is not None:
         return write_given_noise(scratch, options.noise_sigma)

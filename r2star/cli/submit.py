@@ -125,7 +125,7 @@ def _run(arguments: list[str]) -> int:
     settings = _settings(options, passed)
     if options.status:
         return say_status(settings.output_dir)
-    from r2star.cli.participant import check_folders, refuse_mixed_results
+    from r2star.cli.preparation import check_folders, refuse_mixed_results
 
     if not options.dry_run:
         check_folders(settings)

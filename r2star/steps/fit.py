@@ -25,7 +25,8 @@ from r2star.files import write_fault
 from r2star.fit import METHODS, Decay, Status, fit_decay
 from r2star.images import Grid, ImageReader, ImageWriter, open_image
 from r2star.steps.field import read_dephasing
-from r2star.steps.inputs import check_one_grid, read_saturation, read_sigma
+from r2star.steps.inputs import check_one_grid
+from r2star.steps.noise import read_saturation, read_sigma
 
 #: Bytes of one slab of float32 echoes: large enough to keep two threads busy, small beside a head.
 SLAB_BYTES = 64 * 2**20

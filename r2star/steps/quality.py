@@ -32,7 +32,7 @@ from r2star.regions.quality import (
     volume_measures,
 )
 from r2star.regions.table import COLUMNS, format_number
-from r2star.steps.inputs import read_sigma
+from r2star.steps.noise import read_sigma
 
 ENTITIES = {"participant_id": "sub", "session_id": "ses", "acquisition_id": "acq", "run_id": "run"}
 QUALITY_COLUMNS = (*ENTITIES, "metric", "part", "hemisphere", "value", "unit", "verdict")

@@ -25,8 +25,8 @@ from r2star.regions.rule import VoxelRule
 from r2star.regions.summary import ROW_WARNINGS, RegionSummary, summarise_regions
 from r2star.regions.table import table_row, table_sidecar, table_text
 from r2star.steps.coverage import LabelVolumes
-from r2star.steps.inputs import read_sigma
 from r2star.steps.iron import load_calibration, with_iron
+from r2star.steps.noise import read_sigma
 from r2star.steps.segmentations import atlas_segmentation, own_segmentation
 
 #: Voxels with a value count, whatever doubt their status tells: leaving out the doubtful would bias the median.

@@ -12,7 +12,8 @@ from r2star.fit import Status, fit_decay
 from r2star.fit.saturation import find_pile_up, is_saturation
 from r2star.images import Grid, read_image, write_image
 from r2star.steps.fit import fit_maps
-from r2star.steps.inputs import check_inputs, estimate_noise
+from r2star.steps.inputs import check_inputs
+from r2star.steps.noise import estimate_noise
 
 TIMES = (0.004, 0.009, 0.014, 0.019)
 SHAPE = (24, 20, 16)

@@ -15,7 +15,7 @@ from r2star.errors import EnvironmentFault, InputError, UsageError
 from r2star.fit import denoise, denoise_mppca, fit_decay
 from r2star.images import Grid, read_image, write_image
 from r2star.steps.denoise import denoise_echoes
-from r2star.steps.inputs import write_given_noise
+from r2star.steps.noise import write_given_noise
 
 TIMES = (0.004, 0.008, 0.012, 0.016, 0.020, 0.024)
 GRID = Grid((14, 12, 10), np.diag([2.0, 2.0, 2.0, 1.0]))

@@ -16,7 +16,8 @@ from r2star.fit import Status, fit_decay
 from r2star.images import Grid, read_image, write_image
 from r2star.steps import fit as fit_step
 from r2star.steps.fit import fit_maps
-from r2star.steps.inputs import check_inputs, estimate_noise
+from r2star.steps.inputs import check_inputs
+from r2star.steps.noise import estimate_noise
 
 TIMES = (0.004, 0.009, 0.016, 0.025)
 GRID = Grid((11, 9, 14), np.diag([1.5, 1.5, 2.0, 1.0]))
