@@ -7,6 +7,7 @@ one worker: its death fails the one task that it ran, and the slot gets a new wo
 from __future__ import annotations
 
 import ctypes
+import gc
 import multiprocessing as mp
 import os
 import signal
@@ -127,6 +128,8 @@ class SlotsPlugin(TellsWhy, multiproc.MultiProcPlugin):
 
     def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
         """Submit what can run, then wait for a task's end rather than for a time: tasks may take milliseconds."""
+        if not self._taskid:
+            gc.freeze()  # nipype collects garbage before every task: not through the graph that it has expanded
         self._ended.clear()
         super()._send_procs_to_workers(updatehash=updatehash, graph=graph)
         if self.pending_tasks and not self._taskresult:

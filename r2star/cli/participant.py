@@ -40,7 +40,7 @@ from r2star.runs.turns import taking_turns
 from r2star.settings import Settings
 
 #: Units in one graph: enough to keep every processor busy, few enough to keep memory and scheduling flat.
-UNITS_PER_GRAPH = 24
+UNITS_PER_GRAPH = 12
 
 
 @dataclass
