@@ -125,6 +125,34 @@ class SlotsPlugin(TellsWhy, multiproc.MultiProcPlugin):
         self._taskid = 0
         self._stats = None
         self._ended = threading.Event()
+        self._signals: list[int] = []
+        self._handlers: dict[int, Any] = {}
+
+    def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
+        """As nipype's; a signal is raised in the loop below, not inside nipype, whose bare excepts would eat it."""
+        with self._held_signals():
+            super().run(graph, config, updatehash=updatehash)
+
+    @contextmanager
+    def _held_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def hold(number: int, frame: Any) -> None:
+            self._signals.append(number)
+            self._ended.set()
+
+        self._handlers = {number: signal.signal(number, hold) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+
+    def _raise_signal(self) -> None:
+        if self._signals and callable(handler := self._handlers[self._signals[0]]):
+            handler(self._signals[0], None)
 
     def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
         """Submit what can run, then wait for a task's end rather than for a time: tasks may take milliseconds."""
@@ -132,8 +160,9 @@ class SlotsPlugin(TellsWhy, multiproc.MultiProcPlugin):
             gc.freeze()  # nipype collects garbage before every task: not through the graph that it has expanded
         self._ended.clear()
         super()._send_procs_to_workers(updatehash=updatehash, graph=graph)
-        if self.pending_tasks and not self._taskresult:
+        if self.pending_tasks and not self._taskresult and not self._signals:
             self._ended.wait(LONGEST_WAIT_S)
+        self._raise_signal()
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
         self._taskid += 1
