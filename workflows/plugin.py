@@ -23,6 +23,7 @@ from typing import Any
 from nipype.pipeline.plugins import multiproc
 
 from r2star.workflows.logs import quieten_engine
+from r2star.workflows.signals import HeldSignals
 from r2star.workflows.watcher import DEAD_WORKER
 
 #: A worker is replaced after so many tasks, so that a library's leak stays small.
@@ -102,6 +103,17 @@ def open_slots(n_slots: int, environment: Mapping[str, str]) -> Iterator[list[Sl
             slot.close(kill=True)
 
 
+@contextmanager
+def _old_objects_set_aside() -> Iterator[None]:
+    """Nipype collects garbage before every submission: let it look at what is new, not at modules and graph."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 class TellsWhy:
     """A plugin that keeps a failed node's traceback on it before the status callback asks for it."""
 
@@ -125,44 +137,20 @@ class SlotsPlugin(TellsWhy, multiproc.MultiProcPlugin):
         self._taskid = 0
         self._stats = None
         self._ended = threading.Event()
-        self._signals: list[int] = []
-        self._handlers: dict[int, Any] = {}
+        self._signals = HeldSignals(self._ended)
 
     def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
-        """As nipype's; a signal is raised in the loop below, not inside nipype, whose bare excepts would eat it."""
-        with self._held_signals():
+        """As nipype's, with what stands before it left out of the garbage collections and no signal inside nipype."""
+        with _old_objects_set_aside(), self._signals:
             super().run(graph, config, updatehash=updatehash)
-
-    @contextmanager
-    def _held_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def hold(number: int, frame: Any) -> None:
-            self._signals.append(number)
-            self._ended.set()
-
-        self._handlers = {number: signal.signal(number, hold) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
-
-    def _raise_signal(self) -> None:
-        if self._signals and callable(handler := self._handlers[self._signals[0]]):
-            handler(self._signals[0], None)
 
     def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
         """Submit what can run, then wait for a task's end rather than for a time: tasks may take milliseconds."""
-        if not self._taskid:
-            gc.freeze()  # nipype collects garbage before every task: not through the graph that it has expanded
         self._ended.clear()
         super()._send_procs_to_workers(updatehash=updatehash, graph=graph)
-        if self.pending_tasks and not self._taskresult and not self._signals:
+        if self.pending_tasks and not self._taskresult and self._signals.arrived is None:
             self._ended.wait(LONGEST_WAIT_S)
-        self._raise_signal()
+        self._signals.deliver()
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
         self._taskid += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import traceback
 from collections.abc import Iterator, Sequence
@@ -38,8 +37,7 @@ class Engine:
         progress.expect(work_per_unit(graph, len(units)))
         watcher = Watcher(settings.output_dir, progress)
         try:
-            with _old_objects_set_aside():
-                graph.run(plugin=self._plugin(watcher))
+            graph.run(plugin=self._plugin(watcher))
         except R2starError:
             raise
         except Exception as error:  # nipype re-raises the first failed node's; the watcher has them all
@@ -66,17 +64,6 @@ def open_engine(settings: Settings, n_threads: int) -> Iterator[Engine]:
     n_slots = 0 if settings.nipype_plugin_file is not None else settings.n_procs
     with open_slots(n_slots, limits) as slots:
         yield Engine(settings, n_threads, slots)
-
-
-@contextmanager
-def _old_objects_set_aside() -> Iterator[None]:
-    """Nipype collects garbage before every submission: let it look at what is new, not at all modules again."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def init_dataset_wf(units: Sequence[Unit], settings: Settings, n_threads: int) -> pe.Workflow:
