@@ -46,13 +46,15 @@ class Row:
     file: str = ""
     words: tuple[str, ...] = ()
     same: float | None = None
-    named_exit: int | None = None
+
+    @property
+    def state_alone(self) -> str:
+        """State of the unit where it is named: it can't be passed over then."""
+        return "failed_input" if self.state == "skipped" else self.state
 
     @property
     def exit_alone(self) -> int:
         """Exit code of a run of this unit alone, named by the user."""
-        if self.named_exit is not None:
-            return self.named_exit
         return 0 if self.state in ("ok", "ok_warn") else 1
 
 
@@ -201,6 +203,22 @@ def run_alone(root: Path, r2star: Run, row: Row, *options: str) -> Finished:
     assert "Traceback" not in done.stderr + done.stdout
     rows = states(root / "out") if (root / "out/status.tsv").exists() else {}
     return Finished(root / "bids", root / "out", root, done.returncode, done.stderr, rows)
+
+
+def check_alone(root: Path, r2star: Run, row: Row) -> None:
+    """Run one row alone, named, and hold its exit code and its state against what is documented."""
+    alone = run_alone(root, r2star, row)
+    assert alone.exit_code == row.exit_alone
+    assert alone.rows[f"sub-{row.label}"]["state"] == row.state_alone
+
+
+def only_line(text: str, code: str = "") -> str:
+    """The one line of error, with its code, of a run that refused to start."""
+    lines = [line for line in text.splitlines() if line.startswith("ERROR")]
+    assert len(lines) == 1, text
+    assert f"R2S-{code}" in lines[0]
+    assert "Traceback" not in text
+    return lines[0]
 
 
 def states(out: Path) -> dict[str, dict[str, str]]:

@@ -22,15 +22,6 @@ def bids(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def complaint(done: object, code: str) -> str:
-    """The one line of a run that refused to start."""
-    assert isinstance(done.stderr, str)  # type: ignore[attr-defined]
-    lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]  # type: ignore[attr-defined]
-    assert len(lines) == 1, done.stderr  # type: ignore[attr-defined]
-    assert f"R2S-{code}" in lines[0]
-    return lines[0]
-
-
 def test_empty_and_foreign_folders(tmp_path: Path, r2star: b.Run) -> None:  # G01
     (tmp_path / "empty").mkdir()
     (tmp_path / "other/stuff").mkdir(parents=True)
@@ -38,14 +29,14 @@ def test_empty_and_foreign_folders(tmp_path: Path, r2star: b.Run) -> None:  # G0
     for folder, code in (("empty", "E502"), ("other", "E502"), ("no images", "E503")):
         done = r2star("app", tmp_path / folder, tmp_path / "out", *WORDS)
         assert done.returncode == 3
-        complaint(done, code)
+        b.only_line(done.stderr, code)
     assert not list((tmp_path / "out").rglob("sub-*"))
 
 
 def test_an_unknown_participant_stops_all(tmp_path: Path, bids: Path, r2star: b.Run) -> None:  # G03
     done = r2star("app", bids, tmp_path / "out", *WORDS, "--participant-label", "001", "2")
     assert done.returncode == 2
-    assert "sub-002" in complaint(done, "E504")
+    assert "sub-002" in b.only_line(done.stderr, "E504")
     assert not list((tmp_path / "out").rglob("*.nii.gz"))
 
 
@@ -66,7 +57,7 @@ def test_the_input_is_no_place_for_results(
     out, work = (target, tmp_path / "work") if what == "output" else (tmp_path / "out", target)
     done = r2star("app", bids, out, *WORDS, "-w", work)
     assert done.returncode == 2
-    complaint(done, "E523")
+    b.only_line(done.stderr, "E523")
     assert b.tree(bids) == before
     assert sorted(bids.rglob("*")) == folders
 
@@ -75,7 +66,7 @@ def test_a_link_to_the_input_is_the_input(tmp_path: Path, bids: Path, r2star: b.
     (tmp_path / "alias").symlink_to(bids)
     done = r2star("app", bids, tmp_path / "alias", *WORDS)
     assert done.returncode == 2
-    complaint(done, "E523")
+    b.only_line(done.stderr, "E523")
 
 
 def test_derivatives_inside_the_dataset_are_fine_and_leave_the_rest_alone(
@@ -101,14 +92,14 @@ def test_filter_files_that_say_nothing(tmp_path: Path, bids: Path, r2star: b.Run
     (tmp_path / "filter.json").write_text(content)
     done = r2star("app", bids, tmp_path / "out", *WORDS, "--bids-filter-file", tmp_path / "filter.json")
     assert done.returncode == 2
-    assert "filter.json" in complaint(done, "E506")
+    assert "filter.json" in b.only_line(done.stderr, "E506")
 
 
 def test_an_output_that_is_a_file(tmp_path: Path, bids: Path, r2star: b.Run) -> None:
     (tmp_path / "out").write_text("mine")
     done = r2star("app", bids, tmp_path / "out", *WORDS)
     assert done.returncode == 4
-    complaint(done, "E602")
+    b.only_line(done.stderr, "E602")
     assert (tmp_path / "out").read_text() == "mine"
 
 

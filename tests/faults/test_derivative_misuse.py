@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from battery import only_line
 
 Run = Callable[..., object]
 
@@ -19,13 +20,6 @@ def dataset(tmp_path: Path, write_participant: Callable[..., Path]) -> Path:
         write_participant(tmp_path / "bids", label)
     (tmp_path / "tool" / "sub-01" / "anat").mkdir(parents=True)
     return tmp_path / "bids"
-
-
-def only_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.startswith("ERROR")]
-    assert len(lines) == 1, text
-    assert "Traceback" not in text
-    return lines[0]
 
 
 @pytest.mark.parametrize(

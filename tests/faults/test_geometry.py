@@ -158,9 +158,7 @@ def test_the_others_are_untouched_and_the_exit_code_says_1(run: b.Finished) -> N
 
 @pytest.mark.parametrize("row", b.sampled(ROWS, ("C04",)))
 def test_row_alone(tmp_path: Path, r2star: b.Run, row: Row) -> None:
-    alone = b.run_alone(tmp_path, r2star, row)
-    assert alone.exit_code == row.exit_alone
-    assert alone.rows[f"sub-{row.label}"]["state"] == row.state
+    b.check_alone(tmp_path, r2star, row)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from battery import only_line, states
 
 Run = Callable[..., object]
 
@@ -24,18 +24,6 @@ def dataset(tmp_path: Path, write_participant: Callable[..., Path]) -> Path:
     for label in ("01", "02"):
         write_participant(tmp_path / "bids", label)
     return tmp_path / "bids"
-
-
-def only_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.startswith("ERROR")]
-    assert len(lines) == 1, text
-    assert "Traceback" not in text
-    return lines[0]
-
-
-def states(out: Path) -> dict[str, dict[str, str]]:
-    with (out / "status.tsv").open() as handle:
-        return {row["unit"]: row for row in csv.DictReader(handle, delimiter="\t")}
 
 
 def test_no_such_participant(dataset: Path, tmp_path: Path, r2star: Run) -> None:
