@@ -46,8 +46,9 @@ def run_job(job: Job, n_threads: int) -> None:
 
     def work(_: int) -> None:
         room = _room(job, min(CHUNK, job.status.size))
+        listed = np.empty(CHUNK, np.int64)
         for start in waiting:
-            _fit_chunk(job, start, room, estimate)
+            _fit_chunk(job, start, room, listed, estimate)
 
     if n_workers == 1:
         work(0)
@@ -62,40 +63,36 @@ def _room(job: Job, n_voxels: int) -> Blocks:
     )  # fmt: skip
 
 
-def _fit_chunk(job: Job, start: int, room: Blocks, estimate: Estimator) -> None:
+def _fit_chunk(job: Job, start: int, room: Blocks, listed: NDArray[np.int64], estimate: Estimator) -> None:
+    from r2star.fit.packing import list_voxels
+    from r2star.fit.writing import clear_maps
+
     stop = min(start + CHUNK, job.status.size)
-    if job.mask is None:
-        voxels = np.arange(start, stop)
-    else:
-        voxels = np.flatnonzero(job.mask[start:stop]) + start
-        _clear(job, slice(start, stop))
+    voxels = listed[: list_voxels(job.mask, start, stop, listed)]
+    if voxels.size < stop - start:
+        clear_maps(job.maps, job.status, start, stop)
     if voxels.size == 0:
         return
     blocks = room.first(voxels.size)
-    _fit_voxels(job, voxels, blocks, estimate)
+    if not _fit_voxels(job, voxels, blocks, estimate):
+        return
     run = blocks.run.ravel()[: voxels.size]
-    part = run != job.order.size
-    if part.any():
-        for code in np.unique(run[part]):
-            _fit_run(job, voxels[part & (run == code)], int(code), estimate)
+    for code in np.unique(run[run != job.order.size]):
+        _fit_run(job, voxels[run == code], int(code), estimate)
 
 
-def _clear(job: Job, chunk: slice | NDArray[np.int64]) -> None:
-    for each in job.maps:
-        if each.size:
-            each[chunk] = np.nan
-    job.status[chunk] = Status.OUTSIDE_MASK
-
-
-def _fit_voxels(job: Job, voxels: NDArray[np.int64], blocks: Blocks, estimate: Estimator) -> None:
-    from r2star.fit.packing import judge_dephasing, judge_signal, pack_signal, write_maps
+def _fit_voxels(job: Job, voxels: NDArray[np.int64], blocks: Blocks, estimate: Estimator) -> bool:
+    """Fit the listed voxels by the echoes of the job; whether some of them can't use all."""
+    from r2star.fit.judging import judge_dephasing, judge_signal
+    from r2star.fit.packing import pack_signal
+    from r2star.fit.writing import write_maps
 
     pack_signal(job.signal, job.order, voxels, blocks.signal)
     if any(job.sigma.strides):
         pack_signal(job.sigma[:, None], np.zeros(1, np.int64), voxels, blocks.sigma[:, None])
     else:  # one σ for all voxels
         blocks.sigma[:] = job.sigma[0]
-    judge_signal(
+    some_lack_echoes = judge_signal(
         blocks.signal, blocks.sigma, job.rules, blocks.largest, blocks.variation, blocks.run, blocks.status
     )  # fmt: skip
     if job.dephasing is not None:
@@ -116,6 +113,7 @@ def _fit_voxels(job: Job, voxels: NDArray[np.int64], blocks: Blocks, estimate: E
         job.status,
         int(job.doubt),
     )
+    return bool(some_lack_echoes)
 
 
 def _fit_run(job: Job, voxels: NDArray[np.int64], code: int, estimate: Estimator) -> None:
@@ -123,7 +121,9 @@ def _fit_run(job: Job, voxels: NDArray[np.int64], code: int, estimate: Estimator
     first, end = divmod(code, job.order.size + 1)
     times = job.design.echo_times_s[first:end]
     if times[-1] == times[0]:
-        _clear(job, voxels)
+        for each in job.maps:
+            if each.size:
+                each[voxels] = np.nan
         job.status[voxels] = Status.TOO_FEW_ECHOES
         return
     run = replace(
