@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from r2star.group.context import Context
 from r2star.group.design import DesignRules
 from r2star.group.joint import RegionFit, fit_region, joint_rows
-from r2star.group.mixed import fit_random_intercept
+from r2star.group.mixed import MixedFit, fit_random_intercept
 from r2star.group.model import ColumnRule, ModelSpec
 from r2star.group.multiplicity import ADJUSTMENTS
 from r2star.group.ols import estimate_contrast, fit_ols, rank_deficient
@@ -111,24 +111,21 @@ def _run_longitudinal(
             rows += joint_rows(spec, f"failed: {error}", data, region, columns)
             continue
         fits[region] = fit
-        note = "singular: variance between participants is 0, least squares" if mixed.singular else ""
-        for row in joint_rows(spec, fit, data, region, columns):
-            # estimates of the mixed model in place of those of least squares; sizes of effects don't
-            # carry over
-            weights = _weights_of(row, spec, fit)
-            plain: Row = {
-                key: row[key]
-                for key in ("model", "region", "term", "contrast", "family", "status")
-                if key in row
-            }
-            base = counted(plain, data.patient[fit.design.rows], data.patient.size)
-            if weights is None:
-                rows.append(base)
-                continue
-            rows.append(
-                with_status(estimated(base, mixed.estimate(weights), "REML", str(row.get("unit", ""))), note)
-            )
+        rows += [_mixed_row(row, spec, fit, mixed) for row in joint_rows(spec, fit, data, region, columns)]
     return ModelResult(spec, tuple(rows), fits)
+
+
+def _mixed_row(row: Row, spec: ModelSpec, fit: RegionFit, mixed: MixedFit) -> Row:
+    """Estimates of the mixed model in place of those of least squares; sizes of effects don't carry over."""
+    kept = ("model", "region", "term", "contrast", "family", "status")
+    plain: Row = {key: row[key] for key in kept if key in row}
+    base = counted(plain, fit.data.patient[fit.design.rows], fit.data.patient.size)
+    weights = _weights_of(row, spec, fit)
+    if weights is None:
+        is_joint = "statistic" in row
+        return with_status(base, "refused: a mixed model tests one coefficient at a time" if is_joint else "")
+    note = "singular: variance between participants is 0, least squares" if mixed.singular else ""
+    return with_status(estimated(base, mixed.estimate(weights), "REML", str(row.get("unit", ""))), note)
 
 
 def _weights_of(row: Row, spec: ModelSpec, fit: RegionFit) -> Array | None:

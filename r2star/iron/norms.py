@@ -138,10 +138,15 @@ class NormCurve:
             return np.asarray(p["limit"] * -np.expm1(-p["rate_per_year"] * age) + p["start"])
         return np.asarray(np.interp(age, p["ages_years"], p["values"]))
 
+    def sd(self, age_years: Array) -> Array:
+        """SD by age, exp(α + β·(age − centre))."""
+        return np.asarray(
+            np.exp(self.log_sd[0] + self.log_sd[1] * (np.asarray(age_years) - self.centre_years))
+        )
+
     def z(self, outcome: Array, age_years: Array) -> Array:
         """Z = (y − mean)/SD."""
-        sd = np.exp(self.log_sd[0] + self.log_sd[1] * (np.asarray(age_years) - self.centre_years))
-        return np.asarray((outcome - self.mean(age_years)) / sd)
+        return np.asarray((outcome - self.mean(age_years)) / self.sd(age_years))
 
     def extrapolates(self, age_years: Array) -> Array:
         """True outside the ages of the norm."""
@@ -150,7 +155,7 @@ class NormCurve:
 
 @dataclass(frozen=True)
 class Norms:
-    """A norm file: curves by region of one outcome at one field strength."""
+    """A norm file: curves by region of one outcome, at one field strength where the outcome depends on it."""
 
     name: str
     outcome: str
@@ -171,7 +176,10 @@ def parse_norms(content: Mapping[str, Any], path: str = "") -> Norms:
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError("E732", f"regions.{region}: {error} is missing or wrong", "see the norms that come along",
                              path=path) from None  # fmt: skip
-    return Norms(content["name"], content["outcome"], content.get("field_tesla"), content["source"], curves)
+    field = content.get("field_tesla")
+    if field is not None and (isinstance(field, bool) or not isinstance(field, int | float)):
+        raise UsageError("E732", f"field_tesla is {field!r}", "a number", path=path)
+    return Norms(content["name"], content["outcome"], field, content["source"], curves)
 
 
 def _curve(region: str, curve: Mapping[str, Any]) -> NormCurve:

@@ -89,10 +89,11 @@ def analyse_group(
         measured={"lesion_volume_ml": lesion_volumes_ml(inputs.gathered, visits)},
     )
     notices += covariates.notices
+    notices += _unknown_fields(visits, fields)
     strata = _strata(inputs, visits, fields, allow_mixed_field)
     if strict:
         _refuse_notices(notices)
-    replaced = _iron(inputs.gathered, iron, fields) if iron else {}
+    replaced = _iron(inputs.gathered, iron) if iron else {}
     given = {name: values for name, values in replaced.items() if values.dtype != object}
     inputs = replace(inputs, gathered=inputs.gathered._replace(numbers={**inputs.gathered.numbers, **given}))
     results, dropped = _run_models(inputs, visits, covariates, strata)
@@ -103,7 +104,7 @@ def analyse_group(
         folder.mkdir(parents=True, exist_ok=True)
         write_regions(inputs.gathered, inputs.people, folder, replaced)
         _write(inputs, results, notices, covariates, folder)
-        _write_norms(inputs, scores, covariates, visits, folder)
+        _write_norms(inputs, scores, covariates, visits, fields, folder)
         if figures:
             shown = figure_data(inputs, visits, covariates, scores, results)
             write_figures(shown, folder / "figures")
@@ -137,6 +138,21 @@ def _strata(inputs: Inputs, visits: Visits, fields: Any, allow_mixed: bool) -> l
             f"give --allow-mixed-field (one analysis a field), or put {FIELD} into the formulas",
         )  # fmt: skip
     return [(f"@{field:g}T", np.round(fields, 1) == field) for field in known]
+
+
+def _unknown_fields(visits: Visits, fields: Any) -> list[Notice]:
+    """What becomes of visits whose field strength nobody told, where that of others is known."""
+    unknown = ~np.isfinite(fields)
+    known = sorted({round(float(value), 1) for value in fields[~unknown]})
+    if not known or not unknown.any():
+        return []
+    people = list(dict.fromkeys(f"sub-{label}" for label in visits.participant[unknown]))
+    named = f"{', '.join(people[:5])}{' …' if len(people) > 5 else ''}"
+    fate = "they take no part in models" if len(known) > 1 else f"they count as {known[0]:g} T, as the others"
+    found = (
+        f"the field strength of {int(unknown.sum())} of {fields.size} sessions is not known ({named}); {fate}"
+    )
+    return [Notice("W718", found, "add MagneticFieldStrength to their sidecars and run the first level anew")]
 
 
 def _refuse_notices(notices: Sequence[Notice]) -> None:
@@ -220,12 +236,17 @@ def _at_baseline(columns: Mapping[str, Any], participant: Any, baseline: Any) ->
     return out
 
 
-def _iron(gathered: Gathered, name: str, fields: Any) -> dict[str, Any]:
-    """Iron columns by a calibration that was asked for; R2S-E731 where it was not made for these data."""
+def _iron(gathered: Gathered, name: str) -> dict[str, Any]:
+    """Iron columns by a calibration that was asked for; R2S-E731 where it was not made for these data.
+
+    Rows of unknown field strength get no iron, as in the first level.
+    """
     calibration = load_calibration(name)
-    for field in sorted(set(fields[np.isfinite(fields)].tolist())) or [None]:
+    fields = gathered.numbers.get(FIELD, np.full(len(gathered.unit_of_row), np.nan))
+    known = np.isfinite(fields)
+    for field in sorted(set(fields[known].tolist())) or [None]:
         refuse_mismatch(calibration, field)
-    numbers = {each: gathered.numbers[each] for each in IRON_INPUTS}
+    numbers = {each: np.where(known, gathered.numbers[each], np.nan) for each in IRON_INPUTS}
     columns = iron_columns(calibration, numbers, gathered.rows["region"].to_pylist())
     beyond = columns.pop("extrapolated")
     if "warnings" in gathered.rows.column_names:
@@ -253,15 +274,16 @@ def _score(
 
 
 def _write_norms(
-    inputs: Inputs, scores: FittedNorms, covariates: Covariates, visits: Visits, folder: Path
+    inputs: Inputs, scores: FittedNorms, covariates: Covariates, visits: Visits, fields: Any, folder: Path
 ) -> None:
     if scores.rows:
         write_rows(ZSCORE_COLUMNS, scores.rows, folder / "zscores.tsv")
     if scores.norms:
         n_controls = int((visits.baseline & covariates.known_group & ~covariates.patient).sum())
-        write_toml(
-            norms_as_toml(scores.norms, inputs.model.outcome.column, n_controls), folder / "norms.toml"
-        )
+        # norms of several fields have the field in their names
+        (field,) = known if len(known := set(fields[np.isfinite(fields)].tolist())) == 1 else (None,)
+        content = norms_as_toml(scores.norms, inputs.model.outcome.column, n_controls, field)
+        write_toml(content, folder / "norms.toml")
 
 
 def _write(

@@ -6,20 +6,23 @@ One entry a participant and session: runs are averaged, acquisitions never are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from r2star.bids.entities import natural_key
 from r2star.errors import InputError, Notice, UsageError
 from r2star.group.model import ColumnRule, ModelFile, ModelSpec, Outcome
 from r2star.group.rows import CohortData
 from r2star.steps.group_gather import Gathered
-from r2star.steps.group_people import MISSING, People, parse_number
+from r2star.steps.group_people import People, parse_level, parse_number
 
 FIELD = "field_strength_tesla"
 YEARS = "years_from_baseline"
 
+#: Units that differ in one of these were not measured alike: acquisition, contrast agent, reconstruction.
+_NEVER_POOLED = ("acq", "ce", "rec")
 #: The structures by which the main segmentation is known where there are several.
 _MAIN_REGIONS = frozenset({"caudate", "putamen", "pallidum", "thalamus", "red_nucleus", "substantia_nigra"})
 
@@ -47,34 +50,42 @@ class Covariates:
 
 
 def find_visits(gathered: Gathered, people: People, outcome: Outcome) -> Visits:
-    """Group units into visits; R2S-E715 where acquisitions or reconstructions would have to be mixed."""
-    units = gathered.units
-    acquisitions = sorted({(unit.entities.get("acq", ""), unit.entities.get("rec", "")) for unit in units})
-    if outcome.acquisition:
-        acquisitions = [pair for pair in acquisitions if pair[0] == outcome.acquisition]
-    if len(acquisitions) != 1:
-        named = (
-            ", ".join(f"acq-{acq or '(none)'} rec-{rec or '(none)'}" for acq, rec in acquisitions) or "none"
-        )
-        raise UsageError(
-            "E715", f"acquisitions: {named}", "one", 'name it in the model file: outcome.acquisition = "..."'
-        )
+    """Group units into visits; R2S-E715 where acquisitions, contrast agents or reconstructions would be mixed.
+
+    The first visit of a participant is that of the least years from baseline, of equal ones (or where none is told)
+    the first session in natural order.
+    """
+    protocols = [tuple(unit.entities.get(key, "") for key in _NEVER_POOLED) for unit in gathered.units]
+    wanted = _one_protocol(protocols, outcome.acquisition)
     keys = [
-        (unit.entities["sub"], unit.entities.get("ses", ""))
-        if (unit.entities.get("acq", ""), unit.entities.get("rec", "")) == acquisitions[0] else None
-        for unit in units
-    ]  # fmt: skip
+        (unit.entities["sub"], unit.entities.get("ses", "")) if protocol == wanted else None
+        for unit, protocol in zip(gathered.units, protocols)
+    ]
     visits = list(dict.fromkeys(key for key in keys if key is not None))
     index = {key: k for k, key in enumerate(visits)}
     years = {key: _years(people, key) for key in visits}
     first: dict[str, tuple[str, str]] = {}
-    for key in sorted(visits, key=lambda key: (key[0], years[key], key[1])):
+    for key in sorted(visits, key=lambda key: (years[key], natural_key(key[1]))):
         first.setdefault(key[0], key)
     return Visits(
         np.array([sub for sub, _ in visits], dtype=object), np.array([ses for _, ses in visits], dtype=object),
         np.array([-1 if key is None else index[key] for key in keys]),
         np.array([first[sub] == (sub, ses) for sub, ses in visits]),
     )  # fmt: skip
+
+
+def _one_protocol(protocols: Sequence[tuple[str, ...]], acquisition: str) -> tuple[str, ...]:
+    """The acquisition, contrast agent and reconstruction that take part: the only ones, or those that were named."""
+    found = sorted({one for one in protocols if not acquisition or one[0] == acquisition})
+    if len(found) == 1:
+        return found[0]
+    named = [
+        " ".join(f"{key}-{label or '(none)'}" for key, label in zip(_NEVER_POOLED, one)) for one in found
+    ]
+    fix = 'name it in the model file: outcome.acquisition = "..."'
+    if found and len({one[0] for one in found}) == 1:
+        fix = "give the units of one kind an output folder of their own (--bids-filter-file selects them)"
+    raise UsageError("E715", f"acquisitions: {', '.join(named) or 'none'}", "one", fix)
 
 
 def _years(people: People, key: tuple[str, str]) -> float:
@@ -138,7 +149,9 @@ def _read_columns(
         if source is None:
             continue
         cells = [people.cell(*key, source) for key in zip(visits.participant, visits.session)]
-        columns[name], told = _numbers(cells, source) if rule.kind == "number" else (_texts(cells, rule), [])
+        columns[name], told = (
+            _numbers(cells, source) if rule.kind == "number" else _levels(cells, source, rule)
+        )
         sources[name] = source
         notices += told
     return columns, sources, notices
@@ -153,18 +166,42 @@ def _numbers(cells: Sequence[Any], column: str) -> tuple[Any, list[Notice]]:
     return values, list(dict.fromkeys(notices))
 
 
-def _texts(cells: Sequence[Any], rule: ColumnRule) -> Any:
+def _levels(cells: Sequence[Any], column: str, rule: ColumnRule) -> tuple[Any, list[Notice]]:
+    """Levels of a category, ``""`` where missing; two spellings of one level are told, as they are two to a model."""
     merged = {old: new for new, olds in rule.merge.items() for old in olds}
-    texts = ["" if cell is None or cell.text in {MISSING, ""} else cell.text for cell in cells]
-    return np.array([merged.get(text, text) for text in texts], dtype=object)
+    texts, notices = [], []
+    for cell in cells:
+        text, notice = ("", None) if cell is None else parse_level(cell, column)
+        texts.append(merged.get(text, text))
+        notices += [notice] if notice else []
+    spellings: dict[str, set[str]] = {}
+    for text in texts:
+        spellings.setdefault(text.casefold(), set()).add(text)
+    for alike in spellings.values():
+        if len(alike) > 1:
+            found = (
+                f"column {column}: {' and '.join(sorted(alike))} differ in case alone and count as two levels"
+            )
+            notices.append(Notice("W719", found, "write them alike, or merge them in the model file"))
+    return np.array(texts, dtype=object), list(dict.fromkeys(notices))
 
 
 def _reference_level(model: ModelFile, values: Any) -> str:
-    """The first of the reference's levels that occurs, however its case; empty where none does."""
-    present = {str(value).casefold(): str(value) for value in values if value}
-    exact = [level for level in model.reference_levels if level in present.values()]
-    alike = [present[level.casefold()] for level in model.reference_levels if level.casefold() in present]
-    return next(iter([*exact, *alike]), "")
+    """The level of the controls, however its case; empty where it does not occur.
+
+    Several of the names that controls may have are refused: people under the others would count as patients.
+    """
+    names = {level.casefold() for level in model.reference_levels}
+    found = sorted({str(value) for value in values if str(value).casefold() in names})
+    if len(found) > 1:
+        raise InputError(
+            "E716",
+            f"controls have several names in {model.reference_column}: {', '.join(found)}",
+            "one: people under the others would count as patients",
+            f"write them alike, or merge them in a model file: [columns.{model.reference_column}] merge = "
+            f"{{ {found[0]} = {found[1:]} }}",
+        )
+    return found[0] if found else ""
 
 
 def _nobody(model: ModelFile, values: Any) -> InputError:
@@ -179,8 +216,6 @@ def adapt_formula(
     spec: ModelSpec, model: ModelFile, covariates: Covariates, used: Any
 ) -> tuple[ModelSpec | None, list[str]]:
     """Leave out terms of optional columns that are absent or have one level; ``None`` where another is absent."""
-    from dataclasses import replace
-
     gone: list[str] = []
     for name in spec.formula.columns:
         values = covariates.columns.get(name)
@@ -299,7 +334,8 @@ def lesion_volumes_ml(gathered: Gathered, visits: Visits) -> Any:
     if volume is None or coverage is None:
         return out
     visit = visits.of_unit[gathered.unit_of_row]
-    whole = volume / np.where(coverage > 0, coverage, 1) / 1000
+    # without lesions there is nothing to cover; of lesions that all lie beyond the image nothing is known
+    whole = volume / np.where(np.isfinite(coverage), np.where(coverage > 0, coverage, np.nan), 1) / 1000
     good = wanted.combine_chunks().to_numpy(zero_copy_only=False) & np.isfinite(whole) & (visit >= 0)
     total = np.bincount(visit[good], whole[good], out.size)
     count = np.bincount(visit[good], minlength=out.size)

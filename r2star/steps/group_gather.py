@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from r2star.bids.entities import natural_key
 from r2star.errors import DatasetError, Notice, UsageError
-from r2star.runs.records import Marker, read_failures, read_markers, units_folder
+from r2star.runs.records import Marker, read_failures, read_markers, units_folder, unreadable_markers
 from r2star.steps.group_rows import Unit, parse_numbers, parse_tables
 
 TABLE_TAIL = "_desc-R2star_stats.tsv"
@@ -53,7 +54,7 @@ def gather_units(output_dir: Path) -> Gathered:
     InputError
         R2S-E703 for a table that is not what it should be, with its row.
     """
-    markers = _natural(read_markers(output_dir))
+    markers = _sorted_by_labels(read_markers(output_dir))
     if not markers:
         raise DatasetError(
             "E701", "no complete unit of the first level", "region tables and their markers in logs/units",
@@ -63,6 +64,10 @@ def gather_units(output_dir: Path) -> Gathered:
     exclusions = [
         Exclusion(row["unit"], f"first level: {row['state']}", str(row.get("path", "")))
         for row in read_failures(output_dir)
+    ]
+    exclusions += [
+        Exclusion(path.stem, "its marker is damaged", path.relative_to(output_dir).as_posix())
+        for path in unreadable_markers(output_dir)
     ]
     units, blobs = [], []
     for marker in markers:
@@ -91,12 +96,10 @@ def gather_units(output_dir: Path) -> Gathered:
     )
 
 
-def _natural(markers: Iterable[Marker]) -> list[Marker]:
-    """Sorted by entities as text, so that the order never depends on the disk."""
-    return sorted(
-        markers,
-        key=lambda marker: [marker.entities.get(key, "") for key in ("sub", "ses", "acq", "rec", "run")],
-    )
+def _sorted_by_labels(markers: Iterable[Marker]) -> list[Marker]:
+    """By their labels in natural order, so that the order never depends on the disk."""
+    keys = ("sub", "ses", "acq", "ce", "rec", "run")
+    return sorted(markers, key=lambda one: [natural_key(one.entities.get(key)) for key in keys])
 
 
 def _refuse_mixture(output_dir: Path, markers: Sequence[Marker]) -> None:

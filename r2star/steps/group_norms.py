@@ -17,7 +17,9 @@ from r2star.group.design import Design, DesignRules, build_design
 from r2star.group.formula import Formula, parse_formula
 from r2star.group.ols import rank_deficient
 from r2star.group.rows import CohortData
+from r2star.iron.calibration import FIELD_TOLERANCE_TESLA
 from r2star.iron.norms import NormFit, Norms, fit_norm
+from r2star.steps.group_columns import FIELD
 from r2star.steps.group_people import OLDEST_SHOWN_AGE, shown_age
 from r2star.steps.iron import load_norms
 
@@ -124,10 +126,14 @@ def _row(data: CohortData, k: int, region: str, rest: Sequence[object]) -> list[
 
 
 def score_by_file(data: CohortData, outcome: str, file: str, model_path: Path | None) -> FittedNorms:
-    """Scores by the norms of a file; R2S-E734 where it is of another outcome or lies elsewhere."""
+    """Scores by the norms of a file; R2S-E734 where it is of another outcome or field, or lies elsewhere."""
     norms = load_norms(_beside(file, model_path))
     if norms.outcome != outcome:
         raise UsageError("E734", f"norms of {norms.outcome}, outcome {outcome}", "the same", path=file)
+    for field in sorted(_known_fields(data)):
+        if norms.field_tesla is not None and abs(field - norms.field_tesla) > FIELD_TOLERANCE_TESLA:
+            found = f"norms at {norms.field_tesla:g} T, data at {field:g} T"
+            raise UsageError("E734", found, "one field: R2* grows with it", path=file)
     absent = [region for region in data.outcomes if region not in norms.curves]
     notices = [Notice("W713", f"no norm of {region} in {norms.name}") for region in absent]
     rows: list[list[object]] = []
@@ -137,10 +143,16 @@ def score_by_file(data: CohortData, outcome: str, file: str, model_path: Path | 
     return FittedNorms({}, rows, notices)
 
 
+def _known_fields(data: CohortData) -> set[float]:
+    """Field strengths of a cohort in tesla, those that are known."""
+    values = data.columns.get(FIELD, np.zeros(0))
+    return {float(value) for value in values if value != "" and np.isfinite(float(value))}
+
+
 def _scores_by_curve(data: CohortData, region: str, values: Any, norms: Norms) -> list[list[object]]:
     curve, age = norms.curves[region], data.columns["age"]
     z, expected, beyond = curve.z(values, age), curve.mean(age), curve.extrapolates(age)
-    sd = np.exp(curve.log_sd[0] + curve.log_sd[1] * (age - curve.centre_years))
+    sd = curve.sd(age)
     rows = []
     for k in range(age.size):
         status = "extrapolated: outside the norm's ages" if beyond[k] else "ok"
@@ -160,7 +172,9 @@ def _beside(file: str, model_path: Path | None) -> str:
     return str(model_path.parent / path)
 
 
-def norms_as_toml(norms: Mapping[str, RegionNorm], outcome: str, n_controls: int) -> dict[str, Any]:
+def norms_as_toml(
+    norms: Mapping[str, RegionNorm], outcome: str, n_controls: int, field_tesla: float | None
+) -> dict[str, Any]:
     """The fitted norms as a norm file, which another study may name in its model file. Ages end at 89."""
     regions = {}
     for name, norm in norms.items():
@@ -176,4 +190,5 @@ def norms_as_toml(norms: Mapping[str, RegionNorm], outcome: str, n_controls: int
             "age_range_years": [low, min(high, float(OLDEST_SHOWN_AGE))],
         }
     source = f"{n_controls} controls of this cohort"
-    return {"name": "own-controls", "outcome": outcome, "source": source, "regions": regions}
+    field = {} if field_tesla is None else {"field_tesla": field_tesla}
+    return {"name": "own-controls", "outcome": outcome, "source": source, **field, "regions": regions}

@@ -25,6 +25,7 @@ OLDEST_AGE = 125
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _CENSORED = re.compile(r"(\d+)\s*\+|[>≥]=?\s*(\d+)")
 _LOOSELY_MISSING = frozenset({"", "na", "nan", "none", "null", "-", "."})
+_LEVEL_MISSING = frozenset({"n/a", "na", "nan", "-", ".", "?"})
 _PRIVATE = re.compile(r"acq_time|birth|date|name$|address", re.IGNORECASE)
 
 
@@ -134,6 +135,23 @@ def parse_number(cell: Cell, column: str) -> tuple[float, Notice | None]:
     raise InputError("E706", where, needed, "correct the cell", path=cell.path)
 
 
+def parse_level(cell: Cell, column: str) -> tuple[str, Notice | None]:
+    """A cell of a category: its text, ``""`` where it is missing.
+
+    Other ways than ``n/a`` to say that nothing is known count as missing with a warning: as a level of their own they
+    would make people without a group patients. ``none`` and ``null`` stay, for they are levels of some categories.
+
+    >>> parse_level(Cell("RR", "participants.tsv", 2), "course"), parse_level(Cell("n/a", "participants.tsv", 3), "sex")
+    (('RR', None), ('', None))
+    """
+    if cell.text in {MISSING, ""}:
+        return "", None
+    if cell.text.casefold() in _LEVEL_MISSING:
+        where = f"row {cell.row}, column {column}: {cell.text!r}"
+        return "", Notice("W706", f"{where} counts as missing", "write n/a", cell.path)
+    return cell.text, None
+
+
 def _plausible(value: float, cell: Cell, column: str) -> float:
     """A number that may be: finite, and an age that people reach (not a year of birth, not months)."""
     if not isfinite(value) or (is_age_column(column) and not 0 <= value <= OLDEST_AGE):
@@ -228,7 +246,8 @@ def _with_years(rows: Mapping[str, Mapping[str, Cell]]) -> dict[str, Mapping[str
         if "years_from_baseline" in row or "acq_time" not in row or row["acq_time"].text == MISSING:
             continue
         try:
-            times[session] = datetime.fromisoformat(row["acq_time"].text.removesuffix("Z"))
+            # BIDS knows no zones; what an export wrote is dropped, as hours do not matter here
+            times[session] = datetime.fromisoformat(row["acq_time"].text).replace(tzinfo=None)
         except ValueError:
             cell = row["acq_time"]
             found = f"row {cell.row}, column acq_time: {cell.text!r}"

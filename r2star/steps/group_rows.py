@@ -87,6 +87,7 @@ def _refuse_text(
 def parse_tables(units: Sequence[Unit], tables: Tables) -> tuple[Any, Any]:
     """All tables at once: files with one header are joined and parsed together, as text."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     by_header: dict[bytes, list[tuple[int, str, bytes]]] = {}
     for index, own in enumerate(tables):
@@ -102,7 +103,8 @@ def parse_tables(units: Sequence[Unit], tables: Tables) -> tuple[Any, Any]:
         counts = [body.count(b"\n") for _, _, body in files]
         parts.append(_parse_text(names, files, sum(counts)))
         owners.append(np.repeat([index for index, _, _ in files], counts))
-    table = pa.concat_tables(parts, promote_options="default")
+    joined = pa.concat_tables(parts, promote_options="default")  # null where a table has not the column
+    table = pa.table({name: pc.fill_null(joined[name], MISSING) for name in joined.column_names})
     owner = np.concatenate(owners)
     order = np.argsort(owner, kind="stable")
     table, owner = table.take(pa.array(order)), owner[order]
