@@ -16,7 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from r2star.field import choose_dephasing, estimate_b0, fit_gradient, iterate_dephasing, predict_bias_map
+from r2star.field import (
+    choose_dephasing,
+    estimate_b0,
+    fit_packed_gradient,
+    iterate_dephasing,
+    predict_bias_map,
+)
 from r2star.field import lines as lines_module
 from r2star.fit import fit_decay
 from r2star.images import Grid, write_image
@@ -87,6 +93,13 @@ class Clock:
             lines_module.unwrap_in_space = unwrap
 
 
+def map_gradient(b0, n_threads):
+    """The gradient and its standard error, and the gradient as a map."""
+    return fit_packed_gradient(
+        b0.voxels, b0.packed_hz, VOXEL_MM, b0.packed_se_hz, n_threads=n_threads
+    ).ut_per_m
+
+
 def corrected_fit(magnitude, gradient, model, n_threads):
     """The fit with the factor, as the step does it, slab by slab."""
     for number, factor in enumerate(iterate_dephasing(gradient, TIMES, model, 8, n_threads)):
@@ -104,9 +117,7 @@ def bench_arrays(clock: Clock, head: Head, n_threads: int) -> None:
     clock.run("plain fit", plain_fit, magnitude, n_threads)
     phase, size = head.packed
     b0 = clock.apart("B0", estimate_b0, phase, size, head.mask, TIMES, n_threads)
-    gradient = clock.run(
-        "gradient", fit_gradient, b0.b0_hz, VOXEL_MM, b0.b0_se_hz, n_threads=n_threads
-    ).ut_per_m
+    gradient = clock.run("gradient", map_gradient, b0, n_threads)
     rate = np.full(head.mask.shape, np.nan, np.float32, order="F")
     rate[head.mask] = RATE
     for kind in SIDECARS:

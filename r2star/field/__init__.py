@@ -8,7 +8,7 @@ numba, scipy.ndimage and scikit-image only when called.
 from r2star.field.b0 import B0Map, estimate_b0
 from r2star.field.bias import expected_bias, predict_bias, predict_bias_map
 from r2star.field.dephasing import DephasingModel, choose_dephasing, dephasing_factor, iterate_dephasing
-from r2star.field.gradient import GAMMA_HZ_PER_UT, FieldGradient, fit_gradient
+from r2star.field.gradient import GAMMA_HZ_PER_UT, FieldGradient, fit_gradient, fit_packed_gradient
 from r2star.field.phase import (
     PhaseRange,
     PhaseUnit,
@@ -32,6 +32,7 @@ __all__ = [
     "estimate_b0",
     "expected_bias",
     "fit_gradient",
+    "fit_packed_gradient",
     "iterate_dephasing",
     "measure_phase_range",
     "predict_bias",

@@ -28,20 +28,31 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class B0Map:
-    """B0 and what its estimation found. Maps are (X, Y, Z) float32, NaN where there is no estimate.
+    """B0 and its standard error of N voxels, packed (N,), and what the estimation found.
 
-    ``b0_hz`` is relative to the scanner's centre frequency. A constant multiple of ``ambiguity_hz`` can't be
+    B0 is relative to the scanner's centre frequency. A constant multiple of ``ambiguity_hz`` can't be
     told from phase; the one whose median is nearest 0 is given. ``residual_rad`` (N,) is the weighted root mean
     square by which the phase of each voxel with an estimate stands off its line, ``echo_offset_rad`` what the mean
     phase of each echo does, ``alternation`` the offset between odd and even echoes.
     """
 
-    b0_hz: Floats
-    b0_se_hz: Floats
+    voxels: Voxels
+    packed_hz: Floats
+    packed_se_hz: Floats
     residual_rad: Floats
     ambiguity_hz: float
     echo_offset_rad: tuple[float, ...]
     alternation: Alternation
+
+    @property
+    def b0_hz(self) -> Floats:
+        """(X, Y, Z), NaN where there is no estimate; made anew at every call."""
+        return self.voxels.unpack(self.packed_hz).T
+
+    @property
+    def b0_se_hz(self) -> Floats:
+        """(X, Y, Z), NaN where there is no estimate, and for two echoes; made anew at every call."""
+        return self.voxels.unpack(self.packed_se_hz).T
 
 
 def estimate_b0(
@@ -77,16 +88,16 @@ def estimate_b0(
                          "two or more echoes, times increasing")  # fmt: skip
     voxels, phase, size = _usable(Voxels.of(mask.T), phase_rad, magnitude)
     inside = voxels.in_box()
-    alternation = find_alternation(phase, size, inside.mask, times)
-    remove_alternation(phase, inside.mask, alternation)
+    alternation = find_alternation(phase, size, inside, times)
+    remove_alternation(phase, inside, alternation)
     lines = fit_phase_lines(phase, size, inside, times, n_threads)
     if times.size > 2 and not alternation.tested:
         alternation, lines = _try_unequal_alternation(phase, size, inside, lines, n_threads)
     if alternation.found:
         lines.halve_ambiguity()
     return B0Map(
-        voxels.unpack(lines.slope_hz).T, voxels.unpack(lines.standard_error_hz()).T, lines.residual_rad,
-        lines.ambiguity_hz, lines.echo_offset_rad, alternation,
+        voxels, lines.slope_hz, lines.standard_error_hz(), lines.residual_rad, lines.ambiguity_hz,
+        lines.echo_offset_rad, alternation,
     )  # fmt: skip
 
 
@@ -113,11 +124,11 @@ def _try_unequal_alternation(
     alternation = _compare_polarities(phase, magnitude, voxels, lines.times)
     if not alternation.found:
         return alternation, lines
-    remove_alternation(phase, voxels.mask, alternation)
+    remove_alternation(phase, voxels, alternation)
     better = fit_phase_lines(phase, magnitude, voxels, lines.times, n_threads)
     if float(np.median(better.misfit)) < 0.5 * float(np.median(lines.misfit)):
         return alternation, better
-    remove_alternation(phase, voxels.mask, alternation, sign=-1)
+    remove_alternation(phase, voxels, alternation, sign=-1)
     return replace(alternation, found=False), lines
 
 
@@ -132,4 +143,4 @@ def _compare_polarities(
     turn = voxels.pack(unwrap_in_space(voxels.unpack(wrapped), voxels.mask))
     left = here - before - share * turn
     sign = np.complex64(-1j if first % 2 else 1j)
-    return fit_alternation(np.exp(sign * left), np.sqrt(magnitude[first] * magnitude[first + 1]), voxels.mask)
+    return fit_alternation(np.exp(sign * left), np.sqrt(magnitude[first] * magnitude[first + 1]), voxels)

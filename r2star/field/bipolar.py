@@ -7,10 +7,12 @@ Eddy currents and gradient delays shift echoes of opposite polarity against each
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from r2star.field.voxels import Voxels
 
 Floats = NDArray[np.float32]
 
@@ -42,66 +44,82 @@ class Alternation:
 
 
 def find_alternation(
-    phase: Floats, magnitude: Floats, inside: NDArray[np.bool_], times: NDArray[np.float64]
+    phase: Floats, magnitude: Floats, voxels: Voxels, times: NDArray[np.float64]
 ) -> Alternation:
     """Offset between odd and even echoes from the second differences of phase of equally spaced echoes.
 
-    φ_{e+2} − 2φ_{e+1} + φ_e = ∓2θ holds whatever B0 is. ``phase``, ``magnitude`` (E, N) of the voxels of
-    ``inside`` (Z, Y, X). Fewer than three echoes, or unequal ones, tell nothing here.
+    φ_{e+2} − 2φ_{e+1} + φ_e = ∓2θ holds whatever B0 is. ``phase``, ``magnitude`` (E, N) are of the voxels. Fewer
+    than three echoes, or unequal ones, tell nothing here.
     """
     spacing = np.diff(times)
     if times.size < 3 or np.ptp(spacing) > 1e-3 * spacing.mean():
         return Alternation(found=False, tested=False)
-    chosen, _, _ = _thin(inside)
-    some, weights = phase.take(chosen, axis=1), magnitude.take(chosen, axis=1)
+    thin = _Thinned.of(voxels)
+    some, weights = phase.take(thin.chosen, axis=1), magnitude.take(thin.chosen, axis=1)
     weights /= weights[0].max()  # the fourth power of raw units could overflow
     doubled = np.zeros(some.shape[1], np.complex64)
     for echo in range(times.size - 2):
         bend = some[echo + 2] + some[echo] - 2 * some[echo + 1]
         strength = weights[echo + 2] * weights[echo] * weights[echo + 1] ** 2
-        doubled += strength * np.exp(np.complex64(-1j if echo % 2 == 0 else 1j) * bend)
+        doubled += strength * _turned(-bend if echo % 2 == 0 else bend)
     weight = np.abs(doubled)
     unit = np.divide(doubled, weight, out=np.zeros_like(doubled), where=weight > 0)
-    twice = _fit_thin(unit, np.sqrt(weight), inside, 2 * LEAST_OFFSET_RAD)
+    twice = _fit_thin(unit, np.sqrt(weight), thin, _centre(voxels.mask), 2 * LEAST_OFFSET_RAD)
     slopes = tuple(slope / 2 for slope in twice.slope_rad_per_voxel)
     return Alternation(twice.found, twice.constant_rad / 2, slopes, twice.rms_rad / 2, twice.coherence)
 
 
 def fit_alternation(
-    unit: NDArray[np.complexfloating[Any, Any]], weight: NDArray[np.floating[Any]], inside: NDArray[np.bool_]
+    unit: NDArray[np.complexfloating[Any, Any]], weight: NDArray[np.floating[Any]], voxels: Voxels
 ) -> Alternation:
-    """Fit arg(unit) = a + b·r without unwrapping; ``unit`` and ``weight`` (N,) are of the voxels of ``inside``.
+    """Fit arg(unit) = a + b·r without unwrapping; ``unit`` and ``weight`` (N,) are of the voxels.
 
     Found is an offset whose root mean square exceeds 0.1 rad and that most voxels share.
     """
-    chosen, _, _ = _thin(inside)
-    return _fit_thin(unit[chosen], weight[chosen], inside, LEAST_OFFSET_RAD)
+    thin = _Thinned.of(voxels)
+    return _fit_thin(unit[thin.chosen], weight[thin.chosen], thin, _centre(voxels.mask), LEAST_OFFSET_RAD)
 
 
-def _thin(inside: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.bool_], int]:
+class _Thinned(NamedTuple):
     """Every so-many-th voxel along each axis: which of the N, the thinned mask, and the step."""
-    step = max(1, int((np.count_nonzero(inside) / _ENOUGH_VOXELS) ** (1 / 3)))
-    grid = np.zeros(inside.shape, bool)
-    grid[::step, ::step, ::step] = True
-    return np.flatnonzero(grid[inside]), inside[::step, ::step, ::step], step
+
+    chosen: NDArray[np.intp]
+    mask: NDArray[np.bool_]
+    step: int
+
+    @classmethod
+    def of(cls, voxels: Voxels) -> _Thinned:
+        step = max(1, round((voxels.index.size / _ENOUGH_VOXELS) ** (1 / 3)))
+        every = (slice(None, None, step),) * 3
+        mask = voxels.mask[every]
+        places = np.ravel_multi_index([step * along for along in np.nonzero(mask)], voxels.mask.shape)
+        return cls(np.searchsorted(voxels.index, places), mask, step)
+
+
+def _turned(angle: Floats) -> NDArray[np.complex64]:
+    """e^{i·angle}; the cosine and sine of single precision take a third of the time of a complex power."""
+    turned = np.empty(angle.shape, np.complex64)
+    np.cos(angle, out=turned.real)
+    np.sin(angle, out=turned.imag)
+    return turned
 
 
 def _fit_thin(
     unit: NDArray[np.complexfloating[Any, Any]],
     weight: NDArray[np.floating[Any]],
-    inside: NDArray[np.bool_],
+    thin: _Thinned,
+    centre: Floats,
     least_rad: float,
 ) -> Alternation:
     """Slopes from the differences between neighbours, then twice a line through what is left."""
-    _, thin, step = _thin(inside)
     vector = unit * weight
-    position = np.float32(step) * _positions(thin) - _centre(inside)
-    slope = _slope_between_neighbours(vector, thin) / step
+    position = np.float32(thin.step) * _positions(thin.mask) - centre
+    slope = _slope_between_neighbours(vector, thin.mask) / thin.step
     for _ in range(2):
-        left = np.exp(-1j * (position @ slope.astype(np.float32))) * vector
+        left = _turned(-position @ slope.astype(np.float32)) * vector
         left *= np.exp(-1j * np.angle(left.sum()))
         slope = slope + _weighted_slope(position, np.angle(left), weight)
-    left = np.exp(-1j * (position @ slope.astype(np.float32))) * vector
+    left = _turned(-position @ slope.astype(np.float32)) * vector
     constant, total = float(np.angle(left.sum())), float(weight.sum())
     rms = float(np.sqrt((weight * (constant + position @ slope) ** 2).sum() / total))
     coherence = float(np.abs(left.sum()) / total)
@@ -145,12 +163,10 @@ def _weighted_slope(
     return np.linalg.lstsq(normal.astype(np.float64), moment.astype(np.float64), rcond=1e-9)[0]
 
 
-def remove_alternation(
-    phase: Floats, inside: NDArray[np.bool_], alternation: Alternation, sign: int = 1
-) -> None:
+def remove_alternation(phase: Floats, voxels: Voxels, alternation: Alternation, sign: int = 1) -> None:
     """Take θ(r) out of every second echo of ``phase`` (E, N), in place; ``sign`` −1 puts it back."""
     if not alternation.found:
         return
     slope = np.array(alternation.slope_rad_per_voxel, np.float32)
-    offset = np.float32(alternation.constant_rad) + (_positions(inside) - _centre(inside)) @ slope
-    phase[1::2] -= np.float32(sign) * offset
+    place = _positions(voxels.mask) - _centre(voxels.mask)
+    phase[1::2] -= np.float32(sign) * (np.float32(alternation.constant_rad) + place @ slope)

@@ -52,8 +52,9 @@ class PhaseUnit:
         >>> unit.to_radians(np.array([-4096.0, 0.0, 2048.0])).round(3).tolist()
         [-3.1419999599456787, 0.0, 1.5709999799728394]
         """
-        radians = np.multiply(np.subtract(values, self.zero), self.radians_per_unit, dtype=np.float32)
-        radians[~np.isfinite(radians)] = np.nan
+        radians = np.subtract(values, self.zero, dtype=np.float32)
+        radians *= np.float32(self.radians_per_unit)
+        radians[np.isinf(radians)] = np.nan
         return radians
 
     def as_dict(self) -> dict[str, str | float]:

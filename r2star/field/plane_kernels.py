@@ -53,6 +53,7 @@ def fit_planes(
     errors: Floats,
     radii: NDArray[np.int64],
     scales: Floats,
+    before: NDArray[np.int64],
     slope: Floats,
     spread: Floats,
     start: int,
@@ -60,106 +61,111 @@ def fit_planes(
 ) -> int:
     """Slope of the plane through the mask's voxels around each, times ``scales``, and its standard error.
 
-    ``values`` are 0 outside the mask; ``errors`` are their standard errors;
-    ``radii``, ``scales`` are of x, y, z; ``slope`` and ``spread`` (3, Z, Y, X) are along x, y, z, NaN outside the mask
-    and where normal equations are singular. Returns how many such voxels the mask has.
+    ``values`` (Z, Y, X) are 0 outside the mask; ``errors`` (N,) are the standard errors of the mask's voxels, of which
+    ``before[z]`` come before slice z; ``radii``, ``scales`` are of x, y, z; ``slope`` and ``spread`` (3, N) are along
+    x, y, z, NaN where normal equations are singular. Returns how many such voxels there are.
     """
     ny, nx = values.shape[1:]
     rx, ry, rz = radii[0], radii[1], radii[2]
     whole = np.float32((2 * rx + 1) * (2 * ry + 1) * (2 * rz + 1))
-    power = np.empty(3, np.float32)
+    gain, error = np.empty(3, np.float32), np.empty(3, np.float32)
     for axis in range(3):
-        power[axis] = ONE / (whole * np.float32(radii[axis] * (radii[axis] + 1)) / np.float32(3))
-    sums, unit = np.empty((4, nx), np.float32), np.empty(3, np.float32)
+        power = 1 / (whole * radii[axis] * (radii[axis] + 1) / 3)
+        gain[axis], error[axis] = power * scales[axis], math.sqrt(power) * scales[axis]
+    columns, sums = np.zeros((9, nx + 2 * rx), np.float32), np.empty((4, nx), np.float32)
+    steepness, variance = np.empty(3), np.empty(3)
     n_singular = 0
     for z in range(start, stop):
+        voxel = before[z]
         for y in range(ny):
-            slope[:, z, y] = np.float32(math.nan)
-            spread[:, z, y] = np.float32(math.nan)
-            if not inside[z, y].any():
+            row = inside[z, y]
+            if not row.any():
                 continue
-            _add_rows(values, inside, z, y, ry, rz, sums)
-            for x in np.flatnonzero(inside[z, y]):
-                along_x = along_y = along_z = count = ONE * 0
-                for k in range(max(x - rx, 0), min(x + rx + 1, nx)):
-                    along_x += np.float32(k - x) * sums[0, k]
-                    along_y += sums[1, k]
-                    along_z += sums[2, k]
-                    count += sums[3, k]
-                if count == whole:
-                    slope[0, z, y, x] = along_x * power[0]
-                    slope[1, z, y, x] = along_y * power[1]
-                    slope[2, z, y, x] = along_z * power[2]
-                    unit[:] = power
+            _add_columns(values, inside, z, y, ry, rz, columns[:, rx : rx + nx])
+            _add_windows(columns, rx, sums)
+            for x in range(nx):
+                if not row[x]:
+                    continue
+                if sums[3, x] == whole:
+                    for axis in range(3):
+                        slope[axis, voxel] = sums[axis, x] * gain[axis]
+                        spread[axis, voxel] = errors[voxel] * error[axis]
                 else:
-                    n_singular += _fit_at_rim(values, inside, x, y, z, radii, slope, unit)
-                for axis in range(3):
-                    slope[axis, z, y, x] *= scales[axis]
-                    spread[axis, z, y, x] = math.sqrt(unit[axis]) * scales[axis] * errors[z, y, x]
+                    n_singular += _fit_at_rim(columns[:, x : x + 2 * rx + 1], steepness, variance)
+                    for axis in range(3):
+                        slope[axis, voxel] = steepness[axis] * scales[axis]
+                        spread[axis, voxel] = math.sqrt(variance[axis]) * scales[axis] * errors[voxel]
+                voxel += 1
     return n_singular
 
 
 @kernel
-def _add_rows(
-    values: Floats, inside: NDArray[np.uint8], z: int, y: int, ry: int, rz: int, sums: Floats
+def _add_columns(
+    values: Floats, inside: NDArray[np.uint8], z: int, y: int, ry: int, rz: int, columns: Floats
 ) -> None:
-    """Over the rows around row (z, y): Σ v, Σ dy·v, Σ dz·v and the number of voxels, for every x."""
+    """Of the rows around row (z, y), for every x: Σ v, Σ dy·v, Σ dz·v; over the mask Σ 1, dy, dz, dy², dz², dy·dz."""
     nz, ny, nx = values.shape
-    sums[:] = ONE * 0
-    plain, by_y, by_z, count = sums[0], sums[1], sums[2], sums[3]
+    columns[:] = ONE * 0
+    v, yv, zv, n, sy, sz, yy, zz, yz = (columns[0], columns[1], columns[2], columns[3], columns[4], columns[5],
+                                        columns[6], columns[7], columns[8])  # fmt: skip
     for k in range(max(z - rz, 0), min(z + rz + 1, nz)):
         dz = np.float32(k - z)
         for j in range(max(y - ry, 0), min(y + ry + 1, ny)):
             dy = np.float32(j - y)
             row, mask = values[k, j], inside[k, j]
             for x in range(nx):
-                plain[x] += row[x]
-                by_y[x] += dy * row[x]
-                by_z[x] += dz * row[x]
-                count[x] += np.float32(mask[x])
+                v[x] += row[x]
+                yv[x] += dy * row[x]
+                zv[x] += dz * row[x]
+            for x in range(nx):
+                one = np.float32(mask[x])
+                n[x] += one
+                sy[x] += dy * one
+                sz[x] += dz * one
+                yy[x] += dy * dy * one
+                zz[x] += dz * dz * one
+                yz[x] += dy * dz * one
 
 
 @kernel
-def _fit_at_rim(
-    values: Floats,
-    inside: NDArray[np.uint8],
-    x: int,
-    y: int,
-    z: int,
-    radii: NDArray[np.int64],
-    slope: Floats,
-    variance: Floats,
-) -> int:
-    """The voxel's own normal equations; 1 where they are singular, and NaN stands for its slope and variance."""
-    nz, ny, nx = values.shape
-    rx, ry, rz = radii[0], radii[1], radii[2]
+def _add_windows(columns: Floats, rx: int, sums: Floats) -> None:
+    """Over the columns around each x: Σ dx·v, Σ dy·v, Σ dz·v and the number of voxels."""
+    nx = sums.shape[1]
+    sums[:] = ONE * 0
+    along_x, along_y, along_z, count = sums[0], sums[1], sums[2], sums[3]
+    for shift in range(2 * rx + 1):
+        dx = np.float32(shift - rx)
+        v, yv, zv, n = columns[0, shift:], columns[1, shift:], columns[2, shift:], columns[3, shift:]
+        for x in range(nx):
+            along_x[x] += dx * v[x]
+            along_y[x] += yv[x]
+            along_z[x] += zv[x]
+            count[x] += n[x]
+
+
+@kernel
+def _fit_at_rim(columns: Floats, slope: NDArray[np.float64], variance: NDArray[np.float64]) -> int:
+    """The voxel's own normal equations; 1 where they are singular, and NaN stands for its slope and variance.
+
+    ``columns`` are the rows of `_add_columns` around the voxel.
+    """
     n = sx = sy = sz = xx = yy = zz = xy = xz = yz = v = xv = yv = zv = 0.0
-    for k in range(max(z - rz, 0), min(z + rz + 1, nz)):
-        for j in range(max(y - ry, 0), min(y + ry + 1, ny)):
-            row, mask = values[k, j], inside[k, j]
-            dy, dz = float(j - y), float(k - z)
-            m0 = m1 = m2 = v0 = v1 = 0.0
-            for i in range(max(x - rx, 0), min(x + rx + 1, nx)):
-                one, dx, value = float(mask[i]), float(i - x), float(row[i])
-                m0 += one
-                m1 += one * dx
-                m2 += one * dx * dx
-                v0 += value
-                v1 += dx * value
-            n += m0
-            sx += m1
-            xx += m2
-            sy += dy * m0
-            sz += dz * m0
-            yy += dy * dy * m0
-            zz += dz * dz * m0
-            yz += dy * dz * m0
-            xy += dy * m1
-            xz += dz * m1
-            v += v0
-            xv += v1
-            yv += dy * v0
-            zv += dz * v0
+    for i in range(columns.shape[1]):
+        dx = float(i - columns.shape[1] // 2)
+        v += columns[0, i]
+        xv += dx * columns[0, i]
+        yv += columns[1, i]
+        zv += columns[2, i]
+        n += columns[3, i]
+        sx += dx * columns[3, i]
+        xx += dx * dx * columns[3, i]
+        sy += columns[4, i]
+        xy += dx * columns[4, i]
+        sz += columns[5, i]
+        xz += dx * columns[5, i]
+        yy += columns[6, i]
+        zz += columns[7, i]
+        yz += columns[8, i]
     xx, yy, zz = xx - sx * sx / n, yy - sy * sy / n, zz - sz * sz / n
     xy, xz, yz = xy - sx * sy / n, xz - sx * sz / n, yz - sy * sz / n
     xv, yv, zv = xv - sx * v / n, yv - sy * v / n, zv - sz * v / n
@@ -167,14 +173,11 @@ def _fit_at_rim(
     ixy, ixz, iyz = xz * yz - xy * zz, xy * yz - xz * yy, xy * xz - xx * yz
     determinant = xx * ixx + xy * ixy + xz * ixz
     if determinant < SINGULAR:
-        for axis in range(3):
-            slope[axis, z, y, x] = math.nan
-            variance[axis] = math.nan
+        slope[:] = math.nan
+        variance[:] = math.nan
         return 1
-    slope[0, z, y, x] = (ixx * xv + ixy * yv + ixz * zv) / determinant
-    slope[1, z, y, x] = (ixy * xv + iyy * yv + iyz * zv) / determinant
-    slope[2, z, y, x] = (ixz * xv + iyz * yv + izz * zv) / determinant
-    variance[0] = ixx / determinant
-    variance[1] = iyy / determinant
-    variance[2] = izz / determinant
+    slope[0] = (ixx * xv + ixy * yv + ixz * zv) / determinant
+    slope[1] = (ixy * xv + iyy * yv + iyz * zv) / determinant
+    slope[2] = (ixz * xv + iyz * yv + izz * zv) / determinant
+    variance[0], variance[1], variance[2] = ixx / determinant, iyy / determinant, izz / determinant
     return 0

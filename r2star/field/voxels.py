@@ -35,15 +35,18 @@ class Voxels:
         mask = np.ascontiguousarray(mask)
         return cls(mask, np.flatnonzero(mask))
 
-    def pack(self, volume: NDArray[Any]) -> NDArray[Any]:
+    def pack(self, volume: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Values of a volume (Z, Y, X) at the voxels, (N,)."""
-        return volume.reshape(-1).take(self.index)
+        # no index lies outside, and other modes than "raise" write straight into ``out``
+        return volume.reshape(-1).take(self.index, out=out, mode="clip")
 
-    def unpack(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A volume (Z, Y, X) with the values (N,) at the voxels and NaN elsewhere."""
-        volume = np.full(self.mask.shape, np.nan, np.float32)
-        volume.reshape(-1)[self.index] = values
-        return volume
+    def unpack(self, values: NDArray[np.float32], outside: float = np.nan) -> NDArray[np.float32]:
+        """A volume (Z, Y, X) with the values (N,) at the voxels; (..., Z, Y, X) of values (..., N)."""
+        volumes = np.full((*values.shape[:-1], *self.mask.shape), outside, np.float32)
+        rows = volumes.reshape(-1, self.mask.size)
+        for row, own in zip(rows, values.reshape(-1, values.shape[-1]), strict=True):
+            row[self.index] = own
+        return volumes
 
     def in_box(self) -> Voxels:
         """The same voxels in the smallest box that holds them."""

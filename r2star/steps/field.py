@@ -21,12 +21,12 @@ from r2star.field import (
     DephasingModel,
     PhaseUnit,
     Voxels,
-    fit_gradient,
+    fit_packed_gradient,
     iterate_dephasing,
     predict_bias_map,
 )
 from r2star.field import estimate_b0 as estimate_b0_of_arrays
-from r2star.images import Grid, read_image, write_image
+from r2star.images import Grid, ImageWriter, read_image, write_image
 from r2star.regions.summary import LARGE_BIAS_PER_S
 from r2star.steps.dephasing import dephasing_of, interpolation
 from r2star.steps.phase import naming, read_echoes
@@ -123,22 +123,25 @@ def _map_field(
     brain = read_image(brain_mask, assume_orientation=assume_orientation)
     mask, grid = brain.data > 0, brain.grid
     pairs = [(phase[echo], magnitude[echo]) for echo in order]
-    how = {"assume_orientation": assume_orientation, "n_threads": n_threads}
-    echoes = read_echoes(pairs, Voxels.of(mask.T), grid, known.get("Units"), **how)
+    echoes = read_echoes(pairs, Voxels.of(mask.T), grid, known.get("Units"),
+                         assume_orientation=assume_orientation, n_threads=n_threads)  # fmt: skip
     with naming(pairs[0][0]):
         b0 = estimate_b0_of_arrays(echoes.phase_rad, echoes.magnitude, mask, times, n_threads)
-    gradient = fit_gradient(b0.b0_hz, grid.voxel_size_mm, b0.b0_se_hz, n_threads=n_threads)
+    gradient = fit_packed_gradient(
+        b0.voxels, b0.packed_hz, grid.voxel_size_mm, b0.packed_se_hz, n_threads=n_threads
+    )
     model = dephasing_of(known, grid)
     facts = _facts(echoes.unit, b0, model, mask, times)
     maps: dict[str, tuple[str, NDArray[np.float32]]] = {
-        "desc-B0_fieldmap": ("b0", b0.b0_hz),
-        "desc-B0stderr_fieldmap": ("b0_stderr", b0.b0_se_hz),
-        "desc-gradient_fieldmap": ("gradient", gradient.ut_per_m),
-        "magnitude": ("magnitude", echoes.mean_magnitude.T),
+        "desc-B0_fieldmap": ("b0", b0.packed_hz),
+        "desc-B0stderr_fieldmap": ("b0_stderr", b0.packed_se_hz),
+        "desc-gradient_fieldmap": ("gradient", gradient.packed_ut_per_m),
+        "desc-gradientstderr_fieldmap": ("gradient_stderr", gradient.packed_se_ut_per_m),
     }
-    if gradient.se_ut_per_m is not None:
-        maps["desc-gradientstderr_fieldmap"] = ("gradient_stderr", gradient.se_ut_per_m)
-    files = _write_maps(out_dir, maps, grid, facts, n_threads)
+    files = _write_maps(out_dir, maps, b0.voxels, grid, facts, n_threads)
+    size = write_image(out_dir / "magnitude.nii.gz", echoes.mean_magnitude.T, grid)
+    content = image_sidecar("magnitude", skull_stripped=False, extra={"EchoTime": facts["EchoTime"]})
+    files += [size, write_json(out_dir / "magnitude.json", content)]
     told = write_json(out_dir / "field_facts.json", facts)
     notices = _notices(b0, model, mask, phase, interpolation(known, grid.voxel_size_mm))
     return FieldMaps(files[0], files[2], files[4], told, tuple(files), tuple(notices))
@@ -167,8 +170,8 @@ def predict_gradient_bias(
     times = np.asarray(echo_times_s, np.float64)
     rate = r2star.data.astype(np.float32, copy=False)
     bias = predict_bias_map(rate, gradient, times, model, method, corrected=corrected, n_threads=n_threads)
-    known = np.isfinite(bias)
-    share = float((bias[known] > LARGE_BIAS_PER_S).mean()) if known.any() else 0.0
+    n_known, n_large = int(np.isfinite(bias).sum()), int((bias > LARGE_BIAS_PER_S).sum())
+    share = n_large / max(n_known, 1)
     content = image_sidecar(
         "gradient_bias",
         algorithm=f"Expected bias of the {method} fit for {model.reason}",
@@ -207,8 +210,7 @@ def _facts(
     unit: PhaseUnit, b0: B0Map, model: DephasingModel, mask: NDArray[np.bool_], times: NDArray[np.float64]
 ) -> dict[str, Any]:
     """What was decided and found, as plain values."""
-    estimated = np.isfinite(b0.b0_hz)
-    low, middle, high = np.nanpercentile(b0.b0_hz, [1, 50, 99])
+    low, middle, high = np.percentile(b0.packed_hz, [1, 50, 99])
     return {
         "EchoTime": [float(time) for time in times],
         "PhaseUnit": unit.as_dict(),
@@ -216,7 +218,7 @@ def _facts(
         "EchoPhaseOffsetRad": list(b0.echo_offset_rad),
         "B0AmbiguityHz": float(b0.ambiguity_hz),
         "B0PercentilesHz": {"1": float(low), "50": float(middle), "99": float(high)},
-        "EstimatedShare": round(float(estimated.sum() / mask.sum()), 4),
+        "EstimatedShare": round(float(b0.packed_hz.size / mask.sum()), 4),
         "Dephasing": model.as_dict(),
     }
 
@@ -224,24 +226,36 @@ def _facts(
 def _write_maps(
     out_dir: Path,
     maps: Mapping[str, tuple[str, NDArray[np.float32]]],
+    voxels: Voxels,
     grid: Grid,
     facts: Mapping[str, Any],
     n_threads: int,
 ) -> list[Path]:
-    """Each map and, after it, its sidecar."""
+    """Each map, whose values are packed, and after it its sidecar."""
 
     def write(name: str) -> tuple[Path, Path]:
-        kind, values = maps[name]
+        kind, packed = maps[name]
         extra: dict[str, Any] = dict(facts) if kind == "b0" else {"EchoTime": facts["EchoTime"]}
         if kind in ("gradient", "gradient_stderr"):
             extra |= {"Axes": ["i", "j", "k"], "Dephasing": facts["Dephasing"]}
-        fitted = {"algorithm": _ALGORITHM, "reference": _REFERENCE} if kind != "magnitude" else {}
-        image = write_image(out_dir / f"{name}.nii.gz", values, grid)
-        content = image_sidecar(kind, skull_stripped=kind != "magnitude", **fitted, extra=extra)
+        image = _write_packed(out_dir / f"{name}.nii.gz", packed, voxels, grid)
+        content = image_sidecar(
+            kind, skull_stripped=True, algorithm=_ALGORITHM, reference=_REFERENCE, extra=extra
+        )
         return image, write_json(out_dir / f"{name}.json", content)
 
     with ThreadPoolExecutor(max(1, n_threads)) as pool:
         return [path for pair in pool.map(write, maps) for path in pair]
+
+
+def _write_packed(path: Path, packed: NDArray[np.float32], voxels: Voxels, grid: Grid) -> Path:
+    """An image of values (N,), or of several volumes (V, N), unpacked one after the other."""
+    volumes = packed.reshape(-1, packed.shape[-1])
+    with ImageWriter(path, grid, n_volumes=None if packed.ndim == 1 else len(volumes)) as writer:
+        for one in volumes:
+            writer.write_slices(voxels.unpack(one).T)
+        writer.commit()
+    return writer.path
 
 
 def _notices(
@@ -259,6 +273,6 @@ def _notices(
     if b0.alternation.found:
         found = f"odd and even echoes differ in phase by {b0.alternation.rms_rad:.2f} rad"
         yield Notice("W361", f"{found}, as bipolar readouts leave; it was taken out", path=where)
-    share = float(np.isfinite(b0.b0_hz).sum() / mask.sum())
+    share = float(b0.packed_hz.size / mask.sum())
     if share < _LEAST_SHARE:
         yield Notice("W362", f"B0 is known in {100 * share:.0f} % of the brain only", path=where)

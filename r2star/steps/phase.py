@@ -6,7 +6,9 @@ Each file is read once, an echo at a time; the unit of the phase is decided from
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from r2star.errors import InputError
 from r2star.field import PhaseRange, PhaseUnit, Voxels, measure_phase_range, recognise_phase_unit
-from r2star.images import Grid, read_images
+from r2star.images import Grid, open_image
 
 #: Echoes and mask lie on one grid to within this distance at the corners, mm.
 GRID_TOLERANCE_MM = 0.1
@@ -35,7 +37,9 @@ def read_echoes(
     voxels: Voxels,
     grid: Grid,
     declared: object,
-    **how: Any,
+    *,
+    assume_orientation: bool = False,
+    n_threads: int = 1,
 ) -> PackedEchoes:
     """Read phase and magnitude of each echo; ``declared`` is the sidecar's ``Units``.
 
@@ -47,12 +51,16 @@ def read_echoes(
     shape = (len(pairs), voxels.index.size)
     phase, magnitude = np.empty(shape, np.float32), np.empty(shape, np.float32)
     mean = np.zeros(voxels.mask.shape, np.float32)
+    stored, size = np.empty_like(mean), np.empty_like(mean)  # each echo takes the place of the one before
+    read = partial(_read_into, grid=grid, assume_orientation=assume_orientation)
     ranges = []
-    for echo, paths in enumerate(pairs):
-        stored, size = (image.T for image in _read_pair(paths, grid, **how))
-        ranges.append(measure_range(stored, paths[0]))
-        phase[echo], magnitude[echo] = voxels.pack(stored), voxels.pack(size)
-        mean += size
+    with ThreadPoolExecutor(min(n_threads, 2)) as pool:
+        for echo, paths in enumerate(pairs):
+            list(pool.map(read, paths, (stored, size)))
+            ranges.append(measure_range(stored, paths[0]))
+            voxels.pack(stored, out=phase[echo])
+            voxels.pack(size, out=magnitude[echo])
+            mean += size
     mean /= np.float32(len(pairs))
     if not np.isfinite(mean.sum()):
         np.nan_to_num(mean, copy=False, posinf=0, neginf=0)
@@ -72,21 +80,19 @@ def decide_phase_unit(ranges: Sequence[PhaseRange], declared: object, path: Path
         return recognise_phase_unit(ranges, declared if isinstance(declared, str) else None)
 
 
-def _read_pair(
-    paths: tuple[Path, Path], grid: Grid, **how: Any
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Phase and magnitude of one echo."""
-    images = read_images(paths, **how)
-    for path, image in zip(paths, images):
-        own, masks = ("×".join(map(str, one)) for one in (image.data.shape, grid.shape))
-        if own != masks:
-            found = f"the image has shape {own}, the brain mask {masks}"
-            raise InputError("E365", found, "one shape", "export the series again", path=path)
-        if not image.grid.same_as(grid, tol_mm=GRID_TOLERANCE_MM):
-            found = "the image lies elsewhere in space than the brain mask"
-            raise InputError("E367", found, "one grid", "make the mask from these images", path=path)
-    phase, magnitude = (image.data.astype(np.float32, copy=False) for image in images)
-    return phase, magnitude
+def _read_into(path: Path, room: NDArray[np.float32], *, grid: Grid, assume_orientation: bool) -> None:
+    """Values of an image (X, Y, Z) on the grid, into (Z, Y, X)."""
+    with open_image(path, assume_orientation=assume_orientation) as reader:
+        if reader.shape == grid.shape and reader.grid.same_as(grid, tol_mm=GRID_TOLERANCE_MM):
+            reader.read_slices(reader.n_slices, out=room.T)
+            return
+        reader.verify()  # damage, where there is any, explains it
+    own, masks = ("×".join(map(str, one)) for one in (reader.shape, grid.shape))
+    if own != masks:
+        found = f"the image has shape {own}, the brain mask {masks}"
+        raise InputError("E365", found, "one shape", "export the series again", path=path)
+    found = "the image lies elsewhere in space than the brain mask"
+    raise InputError("E367", found, "one grid", "make the mask from these images", path=path)
 
 
 @contextmanager
