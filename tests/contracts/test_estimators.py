@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2star.errors import InputError, UsageError
+from r2star.field import expected_bias
+from r2star.field.bias import SOLVERS
 from r2star.fit import METHODS, Decay, Status, engine, fit_decay
 
 EVEN_S = np.arange(1, 9) * 0.004
@@ -315,6 +317,23 @@ def test_a_dephasing_that_is_known_is_taken_out(method: str) -> None:
     spoilt = fit_decay(signal, times, method, dephasing=factor)
     assert spoilt.status[7] == Status.NOT_FINITE
     np.testing.assert_array_equal(np.delete(spoilt.r2star_per_s, 7), np.delete(decay.r2star_per_s, 7))
+
+
+@every_method
+def test_what_a_field_gradient_adds_is_what_the_field_expects(method: str) -> None:
+    """Two ways that share no line: this fit with and without dephasing, and the solver of `r2star.field.bias`."""
+    assert method in SOLVERS, "an estimator needs a solver, or a run with phase can't tell its bias"
+    times = times_for(method)
+    r2star = np.array([20.0, 40.0, 60.0])
+    factor = np.sinc(np.array([[5.0], [10.0], [15.0]]) * times)
+    signal = decays(r2star, np.full(3, 900.0), times)
+    sigma = 1e-3 if METHODS[method].uses_noise_model else None
+    without, dephased = (
+        fit_decay(each, times, method, noise_sigma=sigma).r2star_per_s for each in (signal, signal * factor)
+    )
+    added = dephased - without
+    assert (added > 0.3).all()
+    np.testing.assert_allclose(added, expected_bias(r2star, factor, times, method), rtol=1e-3)
 
 
 @every_method
