@@ -187,7 +187,8 @@ def _find(unit: Unit, query: Query, datasets: Sequence[Path]) -> Derived | None:
     roots = [query.dataset] if query.dataset else datasets
     everything = [one for root in roots for one in _files_of(root, unit.participant)]
     for pattern in query.names:
-        matching = [one for one in everything if _matches(one.name, pattern)]
+        # what can be of no use here is not opened: a broken file of another session is not this unit's problem
+        matching = [one for one in everything if _matches(one.name, pattern) and _may_serve(one.name, unit)]
         placed = [(one, *_world_of(one, query.role, unit)) for one in matching]
         eligible = [(one, world, told) for one, world, told in placed if _of_session(one.name, unit, world)]
         if eligible:
@@ -295,6 +296,11 @@ def lookup_of(path: Path, root: Path) -> Path | None:
             return None
         folder = folder.parent
     return None
+
+
+def _may_serve(name: BidsName, unit: Unit) -> bool:
+    """Whether a file is of the unit's session or of that of its T1w, whatever world it lies in."""
+    return _of_session(name, unit, "MEGRE") or _of_session(name, unit, "T1w")
 
 
 def _of_session(name: BidsName, unit: Unit, world: World) -> bool:

@@ -173,7 +173,7 @@ def _add_execution(parser: Parser) -> None:
         "--work-dir",
         type=Path,
         metavar="DIR",
-        help="intermediate results, for resuming (default: a folder r2star_work beside OUTPUT_DIR)",
+        help="intermediate results, for resuming (default: OUTPUT_DIR with _work after its name)",
     )
     group.add_argument(
         "--nprocs", type=int, metavar="N", help="processes at a time (default: the processors of this job)"

@@ -7,18 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from r2star import __version__
-from r2star.bids.derivatives import dataset_names
-from r2star.bids.find import find_units
-from r2star.bids.selection import read_filters
-from r2star.bids.sidecars import RAW, bids_uri
 from r2star.bids.units import Unit
 from r2star.cli.common import say, say_error
 from r2star.cli.preparation import (
     check_folders,
     check_parts,
+    find_asked_units,
+    inputs_of,
     refuse_mixed_results,
     settle,
-    with_what_is_asked,
     write_root_files,
 )  # fmt: skip
 from r2star.cli.progress import Interrupted, Progress, stop_on_signals
@@ -76,16 +73,8 @@ def run_participant_level(settings: Settings) -> int:
         require_dipy()
     check_folders(settings)
     ensure_temporary_folder(settings.work_dir)
-    filters = read_filters(settings.bids_filter_file) if settings.bids_filter_file else None
     settings = settle(settings)
-    units = find_units(
-        settings.bids_dir,
-        settings.participant_labels,
-        settings.session_labels,
-        filters,
-        settings.anatomical_reference,
-    )
-    units = with_what_is_asked(units, settings)
+    units = find_asked_units(settings)
     refuse_mixed_results(settings)
     write_root_files(settings)
     outcome = Outcome()
@@ -142,13 +131,6 @@ def is_complete(unit: Unit, settings: Settings) -> bool:
         and not changed_inputs(marker, inputs_of(unit, settings))
         and not changed_outputs(settings.output_dir, marker)
     )
-
-
-def inputs_of(unit: Unit, settings: Settings) -> dict[str, Path]:
-    """The files that a run of the unit reads, by the names that its marker has for them."""
-    unused = {unit.t1w} if settings.fit_only else set()
-    roots = {RAW: settings.bids_dir} | dataset_names(settings.derivatives)
-    return {bids_uri(path, roots): path for path in unit.files if path not in unused}
 
 
 def run_units(units: Sequence[Unit], settings: Settings, locks: UnitLocks, outcome: Outcome) -> None:

@@ -13,6 +13,9 @@ from r2star.atlas import load_atlas
 from r2star.atlas.settle import settle_atlas
 from r2star.bids.dataset import write_atlas_files, write_bidsignore, write_dataset_description
 from r2star.bids.derivatives import check_datasets, dataset_names, read_query, with_derivatives
+from r2star.bids.find import find_units
+from r2star.bids.selection import read_filters
+from r2star.bids.sidecars import RAW, bids_uri
 from r2star.bids.units import Unit
 from r2star.errors import EnvironmentFault, InputError, UsageError
 from r2star.files import sha256_of, sweep_temporary
@@ -114,6 +117,26 @@ def named_derivatives(settings: Settings) -> list[str]:
         *settings.segmentations,
         *(one for one in (settings.brain_mask, settings.lesions) if one is not None),
     ]
+
+
+def find_asked_units(settings: Settings) -> tuple[Unit, ...]:
+    """The units that a run is asked for, with what it is asked to use of other programs; ``settings`` are settled."""
+    filters = read_filters(settings.bids_filter_file) if settings.bids_filter_file else None
+    units = find_units(
+        settings.bids_dir,
+        settings.participant_labels,
+        settings.session_labels,
+        filters,
+        settings.anatomical_reference,
+    )
+    return with_what_is_asked(units, settings)
+
+
+def inputs_of(unit: Unit, settings: Settings) -> dict[str, Path]:
+    """The files that a run of the unit reads, by the names that its marker has for them."""
+    unused = {unit.t1w} if settings.fit_only else set()
+    roots = {RAW: settings.bids_dir} | dataset_names(settings.derivatives)
+    return {bids_uri(path, roots): path for path in unit.files if path not in unused}
 
 
 def with_what_is_asked(units: Sequence[Unit], settings: Settings) -> tuple[Unit, ...]:

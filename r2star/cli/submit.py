@@ -6,38 +6,21 @@ import argparse
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from r2star import __version__
-from r2star.bids.sidecars import RAW, bids_uri
-from r2star.bids.units import Unit
 from r2star.cli.app import build_parser as build_r2star_parser
 from r2star.cli.app import settings_from
 from r2star.cli.common import Parser, run_command, say
+from r2star.cli.preparation import check_folders, refuse_mixed_results, settle
+from r2star.cli.submit_plan import Plan, make_plan
+from r2star.cli.submit_status import say_status
 from r2star.errors import UsageError
-from r2star.runs.needs import (
-    Needs,
-    UnitNeeds,
-    guess_unit,
-    job_needs,
-    measured_unit,
-    of_marker,
-    unpacked_gib,
-)
-from r2star.runs.records import Marker, read_marker, units_folder
-from r2star.runs.slurm import (
-    Request,
-    array_script,
-    ended_tasks,
-    largest_array,
-    queued_tasks,
-    single_script,
-    submit,
-)
-from r2star.runs.status import COMPLETE_STATES, read_status, write_status
-from r2star.runs.submissions import Task, latest_tasks, new_folder, read_submissions, record_job
+from r2star.runs.slurm import Request, array_script, largest_array, single_script, submit
+from r2star.runs.submissions import new_folder, record_job
 from r2star.settings import Settings
 
 EPILOG = """\
@@ -49,21 +32,7 @@ examples:
 
 Run it again to resubmit what is not complete: what is complete, waits or runs is left alone.
 """
-#: Complete units that are looked at for what a unit takes.
-MOST_MEASURED = 200
-#: Rows of the table up to which complete units are shown too.
-MOST_ROWS = 100
 GROUP_MEMORY_MIB, GROUP_MINUTES = 4096, 120
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Who is to be submitted, and who is not."""
-
-    participants: tuple[str, ...]
-    n_complete: int
-    n_queued: int
-    needs: Needs
 
 
 def build_parser() -> Parser:
@@ -125,10 +94,11 @@ def _run(arguments: list[str]) -> int:
     settings = _settings(options, passed)
     if options.status:
         return say_status(settings.output_dir)
-    from r2star.cli.preparation import check_folders, refuse_mixed_results
-
     if not options.dry_run:
         check_folders(settings)
+    with tempfile.TemporaryDirectory() as scratch:
+        # what the options name is looked up as a task does it, so that results are known as its own
+        settings = replace(settle(replace(settings, work_dir=Path(scratch))), work_dir=settings.work_dir)
     refuse_mixed_results(settings)
     plan = make_plan(settings, options)
     say(
@@ -157,71 +127,6 @@ def _settings(options: argparse.Namespace, passed: Sequence[str]) -> Settings:
             "set TMPDIR or SLURM_TMPDIR in the job's environment to choose the disk",
         )
     return settings_from(parsed)
-
-
-def make_plan(settings: Settings, options: argparse.Namespace) -> Plan:
-    """Which participants are to be submitted, and what a task asks for."""
-    from r2star.bids.find import find_units
-    from r2star.bids.selection import read_filters
-
-    filters = read_filters(settings.bids_filter_file) if settings.bids_filter_file else None
-    units = find_units(settings.bids_dir, settings.participant_labels, settings.session_labels, filters)
-    by_participant: dict[str, list[Unit]] = {}
-    for unit in units:
-        if not unit.skipped:
-            by_participant.setdefault(unit.participant, []).append(unit)
-    complete = {
-        name for name, own in by_participant.items() if all(looks_complete(unit, settings) for unit in own)
-    }
-    submissions = read_submissions(settings.output_dir)
-    jobs = [one.job for one in submissions]
-    tasks = latest_tasks(submissions, {} if options.dry_run and not jobs else queued_tasks(jobs), {})
-    queued = {name for name in by_participant if name in tasks and tasks[name].is_live} - complete
-    wanted = tuple(name for name in by_participant if name not in complete | queued)
-    measured = measured_units(units, settings.output_dir)
-    needs = job_needs(
-        ([unit_needs(unit, measured, settings) for unit in by_participant[name]] for name in wanted),
-        options.cpus,
-    )
-    memory_mib = needs.memory_mib if options.mem_gb is None else round(options.mem_gb * 1024)
-    return Plan(wanted, len(complete), len(queued), Needs(memory_mib, options.minutes or needs.minutes))
-
-
-def looks_complete(unit: Unit, settings: Settings) -> bool:
-    """Whether a unit's marker holds as far as names and times tell; its task would compare contents."""
-    marker = read_marker(settings.output_dir, unit.label)
-    if marker is None or (marker.version, marker.settings_sha256) != (__version__, settings.result_key):
-        return False
-    unused = {unit.t1w} if settings.fit_only else set()
-    inputs = [path for path in unit.files if path not in unused]
-    if {bids_uri(path, {RAW: settings.bids_dir}) for path in inputs} != set(marker.inputs):
-        return False
-    written = (units_folder(settings.output_dir) / f"{unit.label}.json").stat().st_mtime
-    return all(path.stat().st_mtime <= written for path in inputs) and all(
-        (settings.output_dir / name).exists() for name in marker.outputs
-    )
-
-
-def measured_units(units: Sequence[Unit], output_dir: Path) -> list[UnitNeeds]:
-    """What complete units took, from some of them evenly over the dataset."""
-    step = max(1, len(units) // MOST_MEASURED)
-    markers: list[tuple[Unit, Marker | None]] = [
-        (unit, read_marker(output_dir, unit.label)) for unit in units[::step]
-    ]
-    known = (of_marker(marker, echoes_gib(unit)) for unit, marker in markers if marker is not None)
-    return [one for one in known if one is not None]
-
-
-def unit_needs(unit: Unit, measured: Sequence[UnitNeeds], settings: Settings) -> UnitNeeds:
-    """What a unit needs by its size and by what others took."""
-    if measured:
-        return measured_unit(measured, echoes_gib(unit))
-    return guess_unit(echoes_gib(unit), fit_only=settings.fit_only)
-
-
-def echoes_gib(unit: Unit) -> float:
-    """Size of a unit's images once unpacked, GiB."""
-    return unpacked_gib(echo.path for echo in (*unit.magnitude, *unit.phase, *unit.real, *unit.imaginary))
 
 
 def submit_all(plan: Plan, options: argparse.Namespace, settings: Settings, passed: Sequence[str]) -> int:
@@ -278,44 +183,3 @@ def _for_a_task(passed: Sequence[str]) -> list[str]:
         if not skipping:
             kept.append(word)
     return kept
-
-
-def say_status(output_dir: Path) -> int:
-    """Print one table of what happened; 0 where every unit is complete or skipped, else 1."""
-    write_status(output_dir)
-    submissions = read_submissions(output_dir)
-    jobs = [one.job for one in submissions]
-    tasks = latest_tasks(submissions, queued_tasks(jobs), ended_tasks(jobs))
-    rows = status_rows(read_status(output_dir), tasks, output_dir)
-    open_rows = [row for row in rows if row[1] not in (*COMPLETE_STATES, "skipped")]
-    shown = rows if len(rows) <= MOST_ROWS else open_rows
-    table = [("unit", "state", "code", "task", "outcome", "seconds", "GiB"), *shown]
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    for row in table:
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row[1]] = counts.get(row[1], 0) + 1
-    say("Units: " + ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) + ".")
-    return 1 if open_rows else 0
-
-
-def status_rows(
-    status: Mapping[str, Mapping[str, str]], tasks: Mapping[str, Task], output_dir: Path
-) -> list[tuple[str, ...]]:
-    """A row a unit; a participant whose task left no record at all has a row too."""
-    rows = []
-    for unit, row in status.items():
-        task = tasks.get(unit.removeprefix("sub-").split("_")[0])
-        where = ("n/a", "n/a") if task is None else (f"{task.job}_{task.number}", task.outcome)
-        marker = read_marker(output_dir, unit)
-        memory = "n/a" if marker is None else f"{marker.timing.get('peak_memory_gib', 0.0):.2f}"
-        rows.append((unit, row["state"], row["code"], *where, row["seconds"], memory))
-    recorded = {unit.removeprefix("sub-").split("_")[0] for unit in status}
-    for name, task in tasks.items():
-        if name not in recorded:
-            state = task.outcome if task.is_live else "no result"
-            rows.append(
-                (f"sub-{name}", state, "n/a", f"{task.job}_{task.number}", task.outcome, "n/a", "n/a")
-            )
-    return sorted(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,15 @@ def test_datasets_are_folders_of_participants(root: Path) -> None:
     (root / "sub-01").mkdir()
     assert check_datasets([root, root]) == (root,)
     assert list(dataset_names([Path("/a/raw"), Path("/b/x y"), Path("/c/xy")])) == ["raw2", "xy", "xy2"]
+
+
+def test_a_broken_file_of_another_session_is_not_this_unit_s_problem(unit: Unit, root: Path) -> None:
+    own = image(root / "sub-01/ses-2/anat/sub-01_ses-2_space-MEGRE_label-lesion_mask.nii.gz", MEGRE)
+    broken = root / "sub-01/ses-3/anat/sub-01_ses-3_space-MEGRE_label-lesion_mask.nii.gz"
+    broken.parent.mkdir(parents=True)
+    broken.symlink_to("../../../.git/annex/objects/gone")
+    assert only(find(unit, root, "lesions", "label-lesion_mask")).path == own
+    third = replace(unit, session="3")
+    problem = find(third, root, "lesions", "label-lesion_mask").problem
+    assert problem is not None
+    assert problem.code == "E213"
