@@ -148,7 +148,9 @@ def find_noise(options: argparse.Namespace, scratch: Path) -> Path | None:
 
     if options.noise_sigma is not None:
         return write_given_noise(scratch, options.noise_sigma)
-    return estimate_noise(options.magnitude, options.echo_times, scratch)
+    return estimate_noise(
+        options.magnitude, options.echo_times, scratch, assume_orientation=options.assume_orientation
+    )
 
 
 def check_echo_times(echo_times_s: list[float]) -> None:

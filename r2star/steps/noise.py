@@ -21,12 +21,23 @@ from r2star.images import read_images
 NO_NOISE = NoiseEstimate(float("nan"), "none", 0)
 
 
-def estimate_noise(magnitude: Sequence[Path], echo_times_s: Sequence[float], out_dir: Path) -> Path:
-    """σ of images outside a unit (one file an echo, or one 4D file), in the form that `fit_maps` takes."""
-    images = read_images(magnitude)
+def estimate_noise(
+    magnitude: Sequence[Path],
+    echo_times_s: Sequence[float],
+    out_dir: Path,
+    *,
+    assume_orientation: bool = False,
+) -> Path:
+    """σ of images outside a unit (one file an echo, or one 4D file), in the form that `fit_maps` takes.
+
+    Images and echo times of other numbers give no σ: `fit_maps` refuses them.
+    """
+    images = read_images(magnitude, assume_orientation=assume_orientation)
     volumes = (
         [image.data for image in images] if len(images) > 1 else list(np.moveaxis(images[0].data, -1, 0))
     )
+    if len(volumes) != len(echo_times_s):
+        return write_noise(out_dir, [], echo_times_s)
     first, second = np.argsort(echo_times_s)[:2]
     pile = find_pile_up(volumes[first])
     level = pile.level if pile is not None and is_saturation(pile, volumes[second]) else None
