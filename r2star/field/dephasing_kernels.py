@@ -9,27 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2star.fit.compiling import helper, kernel
+from r2star.fit.elementary import fused
 
 Floats = NDArray[np.float32]
 
 LANES = 512  # voxels at a time: their numbers stay in the fastest memory
 ONE = np.float32(1)
 #: Up to this angle the series of sin x / x is right to float32.
-SERIES_LIMIT = 3.2
+SERIES_LIMIT = np.float32(3.2)
+FAR = np.float32(math.inf)
 
 
 @helper
 def series(square: Any) -> Any:
-    """The value of sin x / x by x², to x¹⁶."""
+    """The value of |sin x / x| by x², to x¹⁶, at most 1."""
     p = np.float32(1 / 355687428096000)
-    p = p * square - np.float32(1 / 1307674368000)
-    p = p * square + np.float32(1 / 6227020800)
-    p = p * square - np.float32(1 / 39916800)
-    p = p * square + np.float32(1 / 362880)
-    p = p * square - np.float32(1 / 5040)
-    p = p * square + np.float32(1 / 120)
-    p = p * square - np.float32(1 / 6)
-    return p * square + ONE
+    p = fused(p, square, np.float32(-1 / 1307674368000))
+    p = fused(p, square, np.float32(1 / 6227020800))
+    p = fused(p, square, np.float32(-1 / 39916800))
+    p = fused(p, square, np.float32(1 / 362880))
+    p = fused(p, square, np.float32(-1 / 5040))
+    p = fused(p, square, np.float32(1 / 120))
+    p = fused(p, square, np.float32(-1 / 6))
+    p = abs(fused(p, square, ONE))
+    return p if p < ONE else ONE
 
 
 @kernel
@@ -46,35 +49,39 @@ def fill_factor(
         known[:] = True
         for axis in range(3):
             if scales[axis] > 0:
-                row, angle = gradients[axis], angles[axis]
+                row, angle, scale = gradients[axis][first:last], angles[axis], scales[axis]
                 for i in range(last - first):
-                    angle[i] = abs(row[first + i]) * scales[axis]
-                    known[i] &= angle[i] < math.inf
+                    angle[i] = abs(row[i]) * scale
+                    known[i] &= angle[i] < FAR
         n_known = 0
         for i in range(last - first):
-            n_known += 1 if known[i] else 0
-        factor[:, first:last] = ONE
+            n_known += known[i]
+        for echo in range(times.size):
+            factor[echo][first:last] = ONE
         for axis in range(3):
             if n_known > 0 and scales[axis] > 0:
-                _multiply_sinc(angles[axis], known, times, factor[:, first:last])
+                _multiply_sinc(angles[axis], known, times, factor, first, last)
 
 
 @kernel
-def _multiply_sinc(angle: Floats, known: NDArray[np.bool_], times: Floats, factor: Floats) -> None:
-    """Multiply the rows of ``factor`` by |sin x / x|, x = angle·t, at most 1; 1 where an angle is unknown."""
-    n, largest = factor.shape[1], np.float32(0)
-    for i in range(n):
+def _multiply_sinc(
+    angle: Floats, known: NDArray[np.bool_], times: Floats, factor: Floats, first: int, last: int
+) -> None:
+    """Multiply first to last of ``factor`` by |sin x / x|, x = angle·t, at most 1; by 1 where an angle is unknown."""
+    limit, n_beyond = SERIES_LIMIT / times.max(), 0
+    for i in range(last - first):
         angle[i] = angle[i] if known[i] else np.float32(0)
-        largest = max(largest, angle[i])
+        n_beyond += angle[i] > limit
     for echo in range(times.size):
-        out, time = factor[echo], times[echo]
-        if largest * time <= SERIES_LIMIT:
-            for i in range(n):
-                out[i] *= min(abs(series(angle[i] * time * (angle[i] * time))), ONE)
-        else:
-            for i in range(n):
+        out, time = factor[echo][first:last], times[echo]
+        if n_beyond == 0:
+            for i in range(last - first):
                 x = angle[i] * time
-                out[i] *= abs(np.float32(math.sin(x)) / x if x > SERIES_LIMIT else min(series(x * x), ONE))
+                out[i] *= series(x * x)
+        else:
+            for i in range(last - first):
+                x = angle[i] * time
+                out[i] *= abs(np.float32(math.sin(x)) / x) if x > SERIES_LIMIT else series(x * x)
 
 
 @kernel

@@ -85,7 +85,7 @@ def fit_lines(
         np.empty(LANES, np.float32),
         np.empty(LANES, np.float32),
     )
-    lane_sums = np.zeros((2, n_echoes, LANES), np.float32)
+    lane_sums, described = np.zeros((2, n_echoes, LANES), np.float32), np.empty((5, LANES), np.float32)
     information_per_weight, factor = np.float32(span_s * span_s * 0.5), np.float32(scale)
     for first in range(start, stop, LANES):
         last = min(first + LANES, stop)
@@ -118,7 +118,9 @@ def fit_lines(
                     spread = tt[i] - t[i] * mean + prior
                     slope[i] = (tp[i] - p[i] * mean + prior * known[i]) / (abs(spread) + TINY)
                     begin[i] = p[i] / w[i] - slope[i] * mean
-        _describe_lines(unwrapped, weight, times, alternating, found[:, first:last], lane_sums, t, p, w)
+        _describe_lines(unwrapped, weight, times, alternating, described, lane_sums, n)
+        for row in range(described.shape[0]):
+            found[row][first:last] = described[row, :n]
     for echo in range(n_echoes):
         for i in range(LANES):
             echo_sums[0, echo] += lane_sums[0, echo, i]
@@ -133,22 +135,18 @@ def _describe_lines(
     alternating: Floats,
     found: Floats,
     sums: Floats,
-    mean_time: Floats,
-    mean_phase: Floats,
-    total: Floats,
+    n: int,
 ) -> None:
-    n = found.shape[1]
-    slope, information, misfit, weights, offset = found[0], found[1], found[2], found[3], found[4]
-    mean_time[:], mean_phase[:], total[:] = ONE * 0, ONE * 0, ONE * 0
+    slope, information, misfit, total, offset = found[0], found[1], found[2], found[3], found[4]
+    mean_time, mean_phase = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
+    found[:] = ONE * 0
     for echo in range(times.size):
         row, out, time = weight[echo], unwrapped[echo], times[echo]
         for i in range(n):
             total[i] += row[i]
             mean_time[i] += row[i] * time
             mean_phase[i] += row[i] * out[i]
-    slope[:], information[:], misfit[:], offset[:] = ONE * 0, ONE * 0, ONE * 0, ONE * 0
     for i in range(n):
-        weights[i] = total[i]
         mean_time[i] /= total[i]
         mean_phase[i] /= total[i]
     for echo in range(times.size):

@@ -81,7 +81,7 @@ def fit_planes(
             row = inside[z, y]
             if not row.any():
                 continue
-            _add_columns(values, inside, z, y, ry, rz, columns[:, rx : rx + nx])
+            _add_columns(values, inside, z, y, radii, columns)
             _add_windows(columns, rx, sums)
             for x in range(nx):
                 if not row[x]:
@@ -101,13 +101,18 @@ def fit_planes(
 
 @kernel
 def _add_columns(
-    values: Floats, inside: NDArray[np.uint8], z: int, y: int, ry: int, rz: int, columns: Floats
+    values: Floats, inside: NDArray[np.uint8], z: int, y: int, radii: NDArray[np.int64], columns: Floats
 ) -> None:
-    """Of the rows around row (z, y), for every x: Σ v, Σ dy·v, Σ dz·v; over the mask Σ 1, dy, dz, dy², dz², dy·dz."""
+    """Of the rows around row (z, y), for every x: Σ v, Σ dy·v, Σ dz·v; over the mask Σ 1, dy, dz, dy², dz², dy·dz.
+
+    ``columns`` have as many columns of 0 before the first x and after the last as the neighbourhood reaches.
+    """
     nz, ny, nx = values.shape
+    rx, ry, rz = radii[0], radii[1], radii[2]
     columns[:] = ONE * 0
-    v, yv, zv, n, sy, sz, yy, zz, yz = (columns[0], columns[1], columns[2], columns[3], columns[4], columns[5],
-                                        columns[6], columns[7], columns[8])  # fmt: skip
+    v, yv, zv = columns[0, rx:], columns[1, rx:], columns[2, rx:]
+    n, sy, sz = columns[3, rx:], columns[4, rx:], columns[5, rx:]
+    yy, zz, yz = columns[6, rx:], columns[7, rx:], columns[8, rx:]
     for k in range(max(z - rz, 0), min(z + rz + 1, nz)):
         dz = np.float32(k - z)
         for j in range(max(y - ry, 0), min(y + ry + 1, ny)):

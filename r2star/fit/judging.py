@@ -20,6 +20,7 @@ NEGATIVE = int(Status.NEGATIVE)
 TOO_FEW_ECHOES = int(Status.TOO_FEW_ECHOES)
 BELOW_NOISE_FLOOR = int(Status.BELOW_NOISE_FLOOR)
 
+LARGEST_FACTOR = 1.0 + 1e-6  # |F| with rounding
 SMALLEST = 1e-290  # below it 1/x and products leave the range of normal numbers
 
 
@@ -153,8 +154,15 @@ def _normalise(
 def judge_dephasing(dephasing: NDArray[np.float64], status: NDArray[np.uint8]) -> None:
     """Mark voxels whose factors are no numbers of 0 to 1 (with rounding), and replace those by ones."""
     for block in range(dephasing.shape[0]):
+        n_faults = 0
+        for echo in range(dephasing.shape[1]):
+            row = dephasing[block, echo]
+            for lane in range(LANES):
+                n_faults += not 0.0 <= row[lane] <= LARGEST_FACTOR
+        if n_faults == 0:
+            continue
         for lane in range(LANES):
             for echo in range(dephasing.shape[1]):
-                if not 0.0 <= dephasing[block, echo, lane] <= 1.0 + 1e-6:
+                if not 0.0 <= dephasing[block, echo, lane] <= LARGEST_FACTOR:
                     dephasing[block, echo, lane] = 1.0
                     status[block, lane] = NOT_FINITE if status[block, lane] == OK else status[block, lane]
