@@ -23,7 +23,8 @@ Its warnings::
     W203  a gap in the numbering of echoes     W209  a part lacks echoes: not used
     W204  x.nii and x.nii.gz, equal            W210  a name that is not BIDS
     W205  several T1w                          W211  a sidecar is not UTF-8
-    W206  the T1w of another session
+    W206  the T1w of another session           W212  an echo later than its repetition
+    W213  a frequency of another field         W214  a sidecar of an echo without image
 
 Of results of other programs::
 

@@ -208,8 +208,24 @@ def check_shared(
 
 def _alike(first: object, second: object) -> bool:
     if isinstance(first, int | float) and isinstance(second, int | float):
-        return math.isclose(first, second, rel_tol=1e-3)
+        return math.isclose(first, second, rel_tol=1e-3) or (math.isnan(first) and math.isnan(second))
     return first == second
+
+
+def check_repetition(
+    echoes: Sequence[EchoFile],
+    metadata: Mapping[Path, Mapping[str, Any]],
+    shown: Mapping[Path, str],
+    notices: list[Notice],
+) -> None:
+    """Warn of an echo that comes after its own repetition: one of both times has a wrong unit."""
+    last = echoes[-1]
+    told = metadata[last.path]
+    key = next((key for key in ("RepetitionTimeExcitation", "RepetitionTime") if key in told), "")
+    repetition_s = told.get(key)
+    if isinstance(repetition_s, int | float) and 0 < repetition_s < last.echo_time_s:
+        found = f"EchoTime is {last.echo_time_s!r} s, later than {key}, {repetition_s!r} s"
+        notices.append(Notice("W212", found, "check the unit of both in the sidecars", shown[last.path]))
 
 
 def check_numbering(echoes: Sequence[EchoFile], notices: list[Notice]) -> None:

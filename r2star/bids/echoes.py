@@ -14,6 +14,7 @@ from typing import Any, get_args
 from r2star.bids.echo_checks import (
     FoundImage,
     check_numbering,
+    check_repetition,
     check_shared,
     check_times,
     match_parts,
@@ -27,6 +28,9 @@ from r2star.errors import InputError, Notice
 #: An echo time (s) from here on is taken for milliseconds: refused, never converted.
 LONGEST_ECHO_TIME_S = 0.5
 FIELD_RANGE_TESLA = (0.01, 25.0)
+PROTON_MHZ_PER_TESLA = 42.577
+#: Scanners of "3 T" have 2.89 T; anything farther off is another field, or another nucleus.
+LARGEST_FREQUENCY_DEVIATION = 0.15
 
 _PARTS: tuple[Part, ...] = get_args(Part)
 #: Words of ImageType that tell what an image without ``part-`` holds.
@@ -71,6 +75,7 @@ def read_echoes(
     match_parts(echoes, shown, notices)
     primary = echoes["mag"] or echoes["real"]
     check_shared(primary, metadata, shown)
+    check_repetition(primary, metadata, shown, notices)
     check_numbering(primary, notices)
     return echoes, _without_repeats(notices)
 
@@ -91,9 +96,23 @@ def field_strength_tesla(echoes: Iterable[EchoFile], root: Path) -> tuple[float 
                 "write the field in tesla, such as 3, into the sidecar",
                 path=shown,
             )
-        return float(value), []
+        return float(value), _other_frequency(echo, float(value))
     fix = "add MagneticFieldStrength (tesla) to the sidecars"
     return None, [Notice("W202", "MagneticFieldStrength is missing", fix)]
+
+
+def _other_frequency(echo: EchoFile, field_tesla: float) -> list[Notice]:
+    """A warning where protons don't precess at the sidecar's frequency in the sidecar's field."""
+    frequency_mhz = echo.sidecar.get("ImagingFrequency")
+    if isinstance(frequency_mhz, bool) or not isinstance(frequency_mhz, int | float):
+        return []
+    expected_mhz = PROTON_MHZ_PER_TESLA * field_tesla
+    if abs(frequency_mhz - expected_mhz) <= LARGEST_FREQUENCY_DEVIATION * expected_mhz:
+        return []
+    found = (
+        f"ImagingFrequency is {frequency_mhz!r} MHz, but {expected_mhz:.0f} MHz belong to {field_tesla:g} T"
+    )
+    return [Notice("W213", found, "check MagneticFieldStrength in the sidecars", echo.path.name)]
 
 
 def _part(image: FoundImage, own: Mapping[str, Any]) -> Part:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from r2star.bids.echo_checks import FoundImage, NoDataError, one_of_equal
 from r2star.bids.echoes import field_strength_tesla, read_echoes
-from r2star.bids.entities import IMAGE_EXTENSIONS, is_label, natural_key, parse_name, printable
+from r2star.bids.entities import IMAGE_EXTENSIONS, BidsName, is_label, natural_key, parse_name, printable
 from r2star.bids.metadata import SidecarTree, require_regular_file
 from r2star.bids.selection import (
     Filters,
@@ -150,6 +150,7 @@ def _read_folder(sidecars: SidecarTree, participant: str, session: str | None, f
     folder = levels[-1] / "anat"
     own = {"sub": participant, "ses": session}
     images: dict[str, list[FoundImage]] = {"MEGRE": [], "T1w": []}
+    echoes: list[BidsName] = []
     notices: list[Notice] = []
     problem: InputError | None = None
     for label in (participant, session or "0"):
@@ -164,16 +165,37 @@ def _read_folder(sidecars: SidecarTree, participant: str, session: str | None, f
     for file_name in _file_names(folder):
         path, name = folder / file_name, parse_name(file_name)
         shown = sidecars.shown(path)
-        if name is None or name.extension not in (*IMAGE_EXTENSIONS, ".json"):
-            if "MEGRE" in file_name:
-                notices.append(Notice("W210", "not a BIDS name of an image: ignored", "rename it", shown))
-        elif name.suffix in images:
-            if any(name.entities.get(key) != label for key, label in own.items()):
-                problem = problem or _misplaced(shown, levels[-1])
-            elif name.extension != ".json" and matches(name, filters.get(name.suffix.lower(), {})):
-                images[name.suffix].append(FoundImage(path, name, (*levels, folder), shown))
+        if name is None or name.extension not in (*IMAGE_EXTENSIONS, ".json") or name.suffix not in images:
+            if "megre" in (file_name if name is None else name.suffix).lower():
+                found = "not the name of a MEGRE image: ignored"
+                notices.append(Notice("W210", found, "rename it", shown))
+            continue
+        if name.suffix == "MEGRE":
+            echoes.append(name)
+        if any(name.entities.get(key) != label for key, label in own.items()):
+            problem = problem or _misplaced(shown, levels[-1])
+        elif name.extension != ".json" and matches(name, filters.get(name.suffix.lower(), {})):
+            images[name.suffix].append(FoundImage(path, name, (*levels, folder), shown))
+    notices += _sidecars_alone(echoes, folder, sidecars)
     megre, t1w = tuple(images["MEGRE"]), tuple(images["T1w"])
     return _Folder(participant, session, megre, t1w, tuple(notices), problem)
+
+
+def _sidecars_alone(names: Sequence[BidsName], folder: Path, sidecars: SidecarTree) -> list[Notice]:
+    """A warning for each sidecar of an echo that has no image: the echo may have been lost."""
+    images = [name.entities.items() for name in names if name.extension != ".json"]
+    return [
+        Notice(
+            "W214",
+            f"echo {name.entities['echo']} has a sidecar here but no image",
+            "restore the image, or delete the sidecar",
+            sidecars.shown(folder),
+        )
+        for name in names
+        if name.extension == ".json"
+        and "echo" in name.entities
+        and not any(name.entities.items() <= image for image in images)
+    ]
 
 
 def _misplaced(shown: str, folder: Path) -> InputError:

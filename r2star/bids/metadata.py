@@ -68,7 +68,8 @@ def require_regular_file(path: Path, shown: str) -> None:
                 f"datalad get {shown}",
                 path=shown,
             ) from error
-        raise InputError("E220", f"can't be read ({error.strerror})", "", _READABLE, path=shown) from error
+        fix = "check the path" if isinstance(error, FileNotFoundError) else _READABLE
+        raise InputError("E220", f"can't be read ({error.strerror})", "", fix, path=shown) from error
     if not stat.S_ISREG(mode):
         raise InputError(
             "E220", "not a regular file", "a file is needed", "put the file in its place", path=shown
@@ -85,16 +86,19 @@ def read_json(path: Path, shown: str) -> tuple[dict[str, Any], tuple[Notice, ...
     require_regular_file(path, shown)
     notices: tuple[Notice, ...] = ()
     try:
-        raw = path.read_bytes() if path.stat().st_size <= _MAX_JSON_BYTES else b"too large for a sidecar"
+        size = path.stat().st_size
+        raw = path.read_bytes() if size <= _MAX_JSON_BYTES else b""
     except OSError as error:
         raise InputError("E220", f"can't be read ({error.strerror})", "", _READABLE, path=shown) from error
+    if size > _MAX_JSON_BYTES:
+        raise _bad_json(shown, f"{size} bytes are too many for a sidecar")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
         notices = (Notice("W211", "text is not UTF-8; read as Latin-1", "save it as UTF-8", shown),)
     try:
-        content = json.loads(text, object_pairs_hook=_unique_keys)
+        content = json.loads(text, object_pairs_hook=_unique_keys, parse_int=_whole_number)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise _bad_json(shown, f"not valid JSON at {where}: {error.msg}") from error
@@ -107,6 +111,11 @@ def read_json(path: Path, shown: str) -> tuple[dict[str, Any], tuple[Notice, ...
 
 def _bad_json(shown: str, found: str) -> InputError:
     return InputError("E210", found, "a JSON object is needed", "mend the file at that line", path=shown)
+
+
+def _whole_number(text: str) -> int | float:
+    """An integer; infinity where it is beyond all floats, as for a number with a point."""
+    return int(text) if math.isfinite(float(text)) else float(text)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def _check_filter(entity: str, value: object, shown: str) -> None:
             path=shown,
         )
     for item in value if isinstance(value, list) else [value]:
-        if not isinstance(item, str | int | None):
+        if isinstance(item, bool) or not isinstance(item, str | int | None):
             raise UsageError(
                 "E506", f"{entity} is {item!r}", "text, a number, null or a list is needed", path=shown
             )

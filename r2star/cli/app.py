@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from r2star import __version__
@@ -250,8 +251,11 @@ def settings_from(options: argparse.Namespace) -> Settings:
     """The settings of a first-level run; `UsageError` for values that can't be."""
     for name in ("nprocs", "omp_nthreads", "mem_gb"):
         value = getattr(options, name)
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise UsageError("E521", f"--{name.replace('_', '-')} is {value}", "a positive number is needed")
+    if not 0 < options.random_seed < 2**31:  # 0 is ITK's word for a seed by the clock
+        found = f"--random-seed is {options.random_seed}"
+        raise UsageError("E521", found, f"1 to {2**31 - 1} is needed", "choose another seed")
     _check_correction(options)
     output_dir = options.output_dir.resolve()
     n_procs = options.nprocs or available_processors()

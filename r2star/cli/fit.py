@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import atexit
 import json
+import math
 import shutil
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 from r2star import __version__
+from r2star.bids.echo_checks import SAME_ECHO_TIME_S, SHORTEST_ECHO_TIME_S, SHORTEST_LAST_ECHO_TIME_S
 from r2star.cli.common import Parser, run_command, say, say_notice
 from r2star.errors import UsageError
+from r2star.files import write_fault
 from r2star.fit import METHODS
 from r2star.runs.resources import available_processors
 
@@ -82,12 +86,18 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     options = build_parser().parse_args(arguments)
     check_echo_times(options.echo_times)
+    if options.noise_sigma is not None and not 0 < options.noise_sigma < math.inf:
+        found = f"--noise-sigma is {options.noise_sigma}"
+        raise UsageError("E521", found, "a positive number is needed", "leave it out to have it estimated")
     from r2star.steps.fit import fit_maps
 
     scratch = Path(tempfile.mkdtemp(prefix="r2star-fit-"))
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     noise = find_noise(options, scratch)
-    options.output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        options.output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_fault(error, options.output_dir) from error
     magnitude, denoising = tuple(options.magnitude), None
     if options.denoise == "mppca":
         magnitude, denoising = denoise(options, noise, scratch)
@@ -162,7 +172,15 @@ def check_echo_times(echo_times_s: list[float]) -> None:
             "seconds between 0 and 0.5 are needed",
             "divide milliseconds by 1000",
         )
-    if len(set(echo_times_s)) != len(echo_times_s) or len(echo_times_s) < 2:
+    ordered = sorted(echo_times_s)
+    if ordered[0] < SHORTEST_ECHO_TIME_S or ordered[-1] < SHORTEST_LAST_ECHO_TIME_S:
+        raise UsageError(
+            "E522",
+            f"--echo-times {' '.join(map(str, echo_times_s))}",
+            "no gradient echoes are that early: seconds are needed",
+            "give seconds",
+        )
+    if len(ordered) < 2 or any(after - before < SAME_ECHO_TIME_S for before, after in pairwise(ordered)):
         raise UsageError(
             "E522",
             f"--echo-times {' '.join(map(str, echo_times_s))}",

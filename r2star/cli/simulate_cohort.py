@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
 
     if min(args.controls, args.patients) < 1 or args.sites < 1 or args.sessions < 1:
         raise UsageError("E510", "controls, patients, sites and sessions must be 1 or more", fix="see --help")
+    if args.seed < 0:
+        raise UsageError("E510", f"--seed {args.seed}", "0 or more", "choose another number")
     if not 0 <= args.missing < 1 or not args.interval_years > 0:
         raise UsageError(
             "E510", "--missing is a share below 1, and --interval-years is positive", fix="see --help"

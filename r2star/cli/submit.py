@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import shutil
 import sys
@@ -115,7 +116,7 @@ def _settings(options: argparse.Namespace, passed: Sequence[str]) -> Settings:
     """The settings of every task; an option that r2star would refuse is refused here."""
     for name in ("cpus", "mem_gb", "minutes", "at_most"):
         value = getattr(options, name)
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise UsageError("E521", f"--{name.replace('_', '-')} is {value}", "a positive number is needed")
     words = [str(options.bids_dir), str(options.output_dir), "participant", *passed]
     parsed = build_r2star_parser().parse_args(words)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -18,7 +18,7 @@ from r2star.errors import EnvironmentFault, InputError, Notice
 from r2star.images.headers import Header, header_size, parse_header
 from r2star.images.opening import is_gzip_name, open_source
 from r2star.images.orientation import Xform, grid_of
-from r2star.images.streams import RECOPY
+from r2star.images.streams import GZIP_MAGIC, RECOPY
 from r2star.images.values import as_stored, convert
 
 MOST_SURPLUS_BYTES = 4096
@@ -67,6 +67,7 @@ class ImageReader:
         self._file, self._source, size = open_source(self.path)
         self._notices: list[Notice] = []
         self._verified = False
+        self._extension_overruns = False
         self._done = 0
         try:
             self.header = self._read_header(size)
@@ -162,16 +163,20 @@ class ImageReader:
 
     def _read_header(self, size: int) -> Header:
         raw = bytearray(348)
-        self._take(memoryview(raw))
+        read = self._source.read_into(memoryview(raw))
+        if raw.startswith(GZIP_MAGIC):
+            raise InputError("E106", "the file is gzipped twice", "", "unpack it once", path=self.path)
+        if read < len(raw):
+            raise self._too_short()
         more = bytearray(header_size(bytes(raw), self.path) - len(raw))
         if more:
             self._take(memoryview(more))
         header = parse_header(bytes(raw + more), self.path)
         self._check_room(header, size)
-        skip = header.data_offset - len(raw) - len(more)
-        scratch = memoryview(bytearray(_SKIP))
-        while skip:
-            skip -= self._take(scratch[: min(skip, _SKIP)])
+        between = bytearray(header.data_offset - len(raw) - len(more))
+        self._take(memoryview(between))
+        order: Literal["little", "big"] = "little" if raw[0] else "big"  # sizeof_hdr is 348 or 540
+        self._extension_overruns = _overruns(between, order)
         return header
 
     def _check_room(self, header: Header, size: int) -> None:
@@ -212,14 +217,17 @@ class ImageReader:
 
     def _take(self, view: memoryview) -> int:
         if self._source.read_into(view) < len(view):
-            raise InputError(
-                "E109",
-                "the file is cut off: it holds fewer bytes than its header promises",
-                "",
-                RECOPY,
-                path=self.path,
-            )
+            raise self._too_short()
         return len(view)
+
+    def _too_short(self) -> InputError:
+        return InputError(
+            "E109",
+            "the file is cut off: it holds fewer bytes than its header promises",
+            "",
+            RECOPY,
+            path=self.path,
+        )
 
     def _fill(self, values: NDArray[Any]) -> None:
         flat = values.reshape(-1, order="F")
@@ -247,6 +255,14 @@ class ImageReader:
             )
         if surplus > MOST_SURPLUS_BYTES:
             raise self._cause_of(self._too_long())
+        if surplus and self._extension_overruns:
+            raise InputError(
+                "E124",
+                f"a header extension reaches past vox_offset, and {surplus} bytes follow the values",
+                "values that start behind the extension",
+                "convert the original images again, for example with dcm2niix",
+                path=self.path,
+            )
         if surplus:
             message = f"{surplus} bytes follow the values and were not used"
             self._notices.append(Notice("W101", message, RECOPY, str(self.path)))
@@ -274,3 +290,19 @@ class ImageReader:
         finally:
             self._file.close()
         return error
+
+
+def _overruns(between: bytearray, order: Literal["little", "big"]) -> bool:
+    """Whether the extensions between header and values are longer than their place: the values start too early.
+
+    Four bytes of flags come first, then each extension with its size in its first four bytes.
+    """
+    if not between[0]:
+        return False
+    place = 4
+    while place + 8 <= len(between):
+        size = int.from_bytes(between[place : place + 4], order, signed=True)
+        if size <= 0:
+            return False
+        place += size
+    return place > len(between) or place == 4

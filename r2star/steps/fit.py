@@ -24,6 +24,7 @@ from r2star.errors import InputError, Notice
 from r2star.files import write_fault
 from r2star.fit import METHODS, Decay, Status, fit_decay
 from r2star.images import Grid, ImageReader, ImageWriter, open_image
+from r2star.steps.echo_watch import EchoWatch
 from r2star.steps.field import read_dephasing
 from r2star.steps.inputs import check_one_grid
 from r2star.steps.noise import read_saturation, read_sigma
@@ -82,7 +83,8 @@ def fit_maps(
     Raises
     ------
     InputError
-        E1 for an image, E306 for echoes of different shapes, E303 where most of the signal rises with echo time.
+        E1 for an image, E301 for an echo without signal, E306 for echoes of different shapes, E303 where most of
+        the signal rises with echo time, E310 for two echoes that are one image.
     """
     counts = np.zeros(256, np.int64)
     sigma, saturation = read_sigma(noise), read_saturation(noise)
@@ -97,6 +99,7 @@ def fit_maps(
             stack.enter_context(ImageWriter(out_dir / name, grid, dtype=kind))
             for name, (_, kind) in MAPS.items()
         ]
+        watch = EchoWatch(len(echo_times_s))
         pool = stack.enter_context(ThreadPoolExecutor(max(1, n_threads)))
         pool.submit(METHODS[method].load)  # the compiler is slow to import: meanwhile the first slab is read
         spool = stack.enter_context(_spool(readers[0], out_dir)) if len(readers) == 1 else None
@@ -104,6 +107,7 @@ def fit_maps(
             gradient_map, field_facts, echo_times_s, _depth(grid, len(echo_times_s)), n_threads
         )
         for slab, factor in zip(_slabs(readers, grid, len(echo_times_s), pool, spool), factors):
+            watch.see(slab)
             signal = np.moveaxis(slab, 0, -1)
             decay = fit_decay(
                 signal, echo_times_s, method=method, noise_sigma=known, n_threads=n_threads, dephasing=factor,
@@ -114,6 +118,7 @@ def fit_maps(
             list(pool.map(ImageWriter.write_slices, writers, _maps_of(decay)))
         for reader in readers:
             reader.close()  # verifies the rest of the file
+        watch.check(magnitude)
         _check_rising(counts, magnitude)
         list(pool.map(ImageWriter.commit, writers))
     derivatives = [out_dir / name for name in MAPS]

@@ -22,6 +22,8 @@ from r2star.steps.phase import decide_phase_unit, measure_range
 ECHO_GRID_TOLERANCE_MM = 0.01
 #: Voxels brighter than this share of the brightest (98th percentile of the first echo) are tissue.
 TISSUE_SHARE = 0.2
+#: The largest value of an echo; beyond, squares and sums overflow or vanish in float32.
+MAGNITUDE_RANGE = (1e-12, 1e12)
 #: From one echo to the next at most this share of tissue voxels may rise: noise alone lifts half of them.
 LARGEST_RISING_SHARE = 0.6
 
@@ -68,7 +70,7 @@ def check_inputs(
     Raises
     ------
     InputError
-        E1 for a file, E301 to E310 for values, shapes and grids, E360 to E363 for a required phase in doubt.
+        E1 for a file, E301 to E311 for values, shapes and grids, E360 to E363 for a required phase in doubt.
     """
     reading = _Reading(out_dir, xform, assume_orientation, measures_phase=phase_required)
     reading.notices += [Notice(**one) for one in json.loads(found_notices)]
@@ -243,12 +245,22 @@ def check_falling(paths: Sequence[Path], samples: Sequence[NDArray[np.float32]])
 def _check_magnitude(path: Path, data: NDArray[Any]) -> list[Notice]:
     """Empty echoes are refused; voxels that are no magnitude are counted."""
     finite = np.isfinite(data)
-    if not np.any(data[finite] > 0):
+    largest = float(np.max(data, where=finite, initial=0.0))
+    if largest <= 0:
         raise InputError(
             "E301",
-            "no voxel of this echo is positive",
+            "no voxel of this echo is positive and finite",
             "a magnitude image is needed",
             "export the echo again",
+            path=path,
+        )
+    if not MAGNITUDE_RANGE[0] <= largest <= MAGNITUDE_RANGE[1]:
+        low, high = MAGNITUDE_RANGE
+        raise InputError(
+            "E311",
+            f"the largest value is {largest:.3g}",
+            f"one between {low:g} and {high:g} is needed, where 32-bit arithmetic is safe",
+            "check scl_slope and scl_inter in the header, or scale all echoes alike",
             path=path,
         )
     notices = []
