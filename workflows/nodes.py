@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 
-from nipype.interfaces.utility import Merge
 from nipype.pipeline import engine as pe
 
 from r2star.settings import Settings
 from r2star.workflows.stage import Stage
-from r2star.workflows.step import SafeNode, Step, StepNode
+from r2star.workflows.step import ListNode, Step, StepNode
 
 #: How the engine runs our graphs: results count by the content of their inputs.
 EXECUTION = {
@@ -33,7 +32,7 @@ def make_node(name: str, step: Step, stage: Stage, *, n_threads: int = 1, mem_gb
 
 def merge(graph: pe.Workflow, name: str, sources: list[tuple[pe.Node, str]]) -> pe.Node:
     """A node that joins outputs (single or lists) into one list."""
-    node = SafeNode(Merge(len(sources)), name, run_without_submitting=True)
+    node = ListNode(len(sources), name)
     for number, (source, output) in enumerate(sources, start=1):
         graph.connect(source, output, node, f"in{number}")
     return node

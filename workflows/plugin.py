@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
 import multiprocessing as mp
 import os
 import signal
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from nipype.pipeline.plugins import multiproc
 
 from r2star.workflows.logs import quieten_engine
@@ -28,6 +30,8 @@ from r2star.workflows.watcher import DEAD_WORKER
 
 #: A worker is replaced after so many tasks, so that a library's leak stays small.
 TASKS_PER_WORKER = 50
+#: What graphs leave behind is collected after so many: looking for it means going through all that is loaded.
+GRAPHS_PER_COLLECTION = 4
 #: Longest wait for a task to end before the queue is looked through again.
 LONGEST_WAIT_S = 1.0
 #: Imported once, in the process from which all workers are forked.
@@ -103,15 +107,30 @@ def open_slots(n_slots: int, environment: Mapping[str, str]) -> Iterator[list[Sl
             slot.close(kill=True)
 
 
-@contextmanager
-def _old_objects_set_aside() -> Iterator[None]:
+_graphs = itertools.count()
+
+
+def _set_old_objects_aside() -> None:
     """Nipype collects garbage before every submission: let it look at what is new, not at modules and graph."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
+    if next(_graphs) % GRAPHS_PER_COLLECTION == 0:
         gc.unfreeze()
+        gc.collect()
+    gc.freeze()
+
+
+class Dependencies(np.ndarray[Any, Any]):
+    """Which job waits for which: for some dozens of jobs a sparse matrix, as nipype's, takes a hundred times longer.
+
+    It has what nipype's base plugin uses of a `scipy.sparse.lil_matrix`.
+    """
+
+    def sum(self, axis: int, **options: Any) -> Any:  # type: ignore[override]
+        """Sums along an axis, as a row or a column."""
+        return super().sum(axis=axis, keepdims=True, **options)
+
+    def getrowview(self, job: int) -> Dependencies:
+        """The row of one job; what is written to it stays."""
+        return self[job : job + 1].view(Dependencies)
 
 
 class TellsWhy:
@@ -136,13 +155,20 @@ class SlotsPlugin(TellsWhy, multiproc.MultiProcPlugin):
         self._task_obj: dict[int, Future[dict[str, Any]]] = {}
         self._taskid = 0
         self._stats = None
+        self.depidx: Any = None
+        self.refidx: Any = None
         self._ended = threading.Event()
         self._signals = HeldSignals(self._ended)
 
     def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
         """As nipype's, with what stands before it left out of the garbage collections and no signal inside nipype."""
-        with _old_objects_set_aside(), self._signals:
+        _set_old_objects_aside()
+        with self._signals:
             super().run(graph, config, updatehash=updatehash)
+
+    def _generate_dependency_list(self, graph: Any) -> None:
+        super()._generate_dependency_list(graph)
+        self.depidx, self.refidx = (one.toarray().view(Dependencies) for one in (self.depidx, self.refidx))
 
     def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
         """Submit what can run, then wait for a task's end rather than for a time: tasks may take milliseconds."""

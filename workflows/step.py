@@ -30,7 +30,9 @@ from nipype.interfaces.base import (
     isdefined,
     traits,
 )
+from nipype.interfaces.utility import Merge
 from nipype.pipeline import engine as pe
+from nipype.pipeline.engine.utils import save_resultfile
 
 from r2star import __version__
 from r2star.errors import EnvironmentFault, Notice, R2starError
@@ -202,8 +204,11 @@ def content_hash(path: Path) -> str:
         return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
-class SafeNode(pe.Node):
-    """A node whose cached result only counts if it can be read without running anything."""
+class StepNode(pe.Node):
+    """A node whose cached result only counts while the files that it names are as they were written.
+
+    It must also be readable without running anything.
+    """
 
     def is_cached(self, rm_outdated: bool = False) -> tuple[bool, bool]:
         """Whether the node ran before, and whether that result still holds."""
@@ -212,18 +217,31 @@ class SafeNode(pe.Node):
 
     def _result_stands(self) -> bool:
         try:
-            return self.result is not None
+            files = json.loads((Path(self.output_dir()) / OUTPUTS_FILE).read_text())
+            unchanged = all(content_hash(Path(path)) == digest for path, digest in files.items())
+            return unchanged and self.result is not None
         except Exception:  # whatever a damaged or planted file leads to
             return False
 
 
-class StepNode(SafeNode):
-    """A node whose cached result only counts while the files that it names are as they were written."""
+class ListNode(pe.Node):
+    """Joins outputs (single or lists) into one list, in the main process, each time anew.
 
-    def _result_stands(self) -> bool:
-        try:
-            files = json.loads((Path(self.output_dir()) / OUTPUTS_FILE).read_text())
-            unchanged = all(content_hash(Path(path)) == digest for path, digest in files.items())
-        except (OSError, ValueError, AttributeError):
-            return False
-        return unchanged and super()._result_stands()
+    It leaves its result and nothing else: to hash and to note down what makes a list takes longer than to make it.
+    """
+
+    def __init__(self, n_sources: int, name: str) -> None:
+        super().__init__(Merge(n_sources), name, run_without_submitting=True)
+
+    def is_cached(self, rm_outdated: bool = False) -> tuple[bool, bool]:
+        """Never."""
+        return False, False
+
+    def run(self, updatehash: bool = False) -> Any:
+        """Make the list and keep it where the next nodes read it."""
+        self._get_inputs()
+        folder = Path(self.output_dir())
+        folder.mkdir(parents=True, exist_ok=True)
+        result = self._interface.run(cwd=str(folder))
+        save_resultfile(result, folder, self.name, rebase=False)
+        return result
