@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -36,6 +37,25 @@ def r2star() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(words, capture_output=True, text=True, timeout=1200, check=False, **options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def bids_errors() -> Callable[[Path], list[Any]]:
+    """Errors that the BIDS validator finds in a dataset; skips where the validator is not installed."""
+    validator = shutil.which("bids-validator-deno")
+    if validator is None:
+        pytest.skip("bids-validator-deno is not installed")
+
+    def validate(folder: Path) -> list[Any]:
+        words, environment = [validator, "--format", "json", str(folder)], os.environ | {"NO_COLOR": "1"}
+        done = subprocess.run(
+            words, capture_output=True, text=True, check=False, env=environment, timeout=300
+        )
+        report = json.loads(done.stdout)
+        assert report["summary"]["totalFiles"] > 0
+        return [issue for issue in report["issues"]["issues"] if issue["severity"] == "error"]
+
+    return validate
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ def _describe(parser: argparse.ArgumentParser) -> str:
 
 def _usage(parser: argparse.ArgumentParser) -> str:
     """The usage lines, at one width whatever the terminal's."""
-    formatter = argparse.HelpFormatter(prog=parser.prog, width=100)
+    formatter = argparse.HelpFormatter(prog=parser.prog, width=84)
     formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups)
     return formatter.format_help().strip().removeprefix("usage: ")
 

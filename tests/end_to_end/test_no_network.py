@@ -33,7 +33,9 @@ def test_no_command_opens_a_connection(tmp_path: Path, write_participant: Callab
     assert (out / "status.tsv").read_text().splitlines()[1].startswith("sub-01\tok")
     assert sockets(tmp_path, "verify", out) == (0, [])
     assert sockets(tmp_path, "simulate", "cohort", tmp_path / "cohort", "--seed", 1) == (0, [])
-    assert sockets(tmp_path, "app", tmp_path / "cohort", tmp_path / "cohort", "group")[1] == []
+    tables = tmp_path / "cohort" / "derivatives" / "r2star"
+    assert sockets(tmp_path, "app", tmp_path / "cohort", tables, "group") == (0, [])
+    assert (tables / "group.html").is_file()
 
 
 def test_the_trace_would_see_a_connection(tmp_path: Path) -> None:

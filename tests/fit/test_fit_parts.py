@@ -86,8 +86,11 @@ def test_rician_has_no_bias_and_honest_errors(r2star: float) -> None:
     decay = fit_decay(signal, times, "rician", noise_sigma=sigma)
     assert abs(np.median(decay.r2star_per_s) - r2star) < 0.1
     assert np.sqrt(np.mean(decay.r2star_se_per_s**2)) == pytest.approx(decay.r2star_per_s.std(), rel=0.05)
-    plain = fit_decay(signal, times, "nonlinear")
-    assert np.median(plain.r2star_per_s) - r2star < -0.2 or r2star < 80
+    plain = np.median(fit_decay(signal, times, "nonlinear").r2star_per_s)
+    lost = {10.0: 0.0, 40.0: 0.46, 80.0: 3.5}[
+        r2star
+    ]  # to the noise floor, as docs/explanation/estimators.md has it
+    assert r2star - plain == pytest.approx(lost, abs=0.15)
 
 
 @pytest.mark.parametrize("method", ["loglinear", "weighted", "arlo"])

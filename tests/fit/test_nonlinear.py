@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import nibabel as nib
@@ -102,9 +101,7 @@ def test_variance_meets_the_cramer_rao_bound(snr: float, r2star: float) -> None:
 def test_a_real_brain_agrees_with_a_general_solver(shared_data: Path) -> None:
     folder = shared_data / "real-crop"
     signal = np.asarray(nib.load(folder / "mag_4d.nii.gz").dataobj, np.float32)
-    about = json.loads((folder / "about.json").read_text())
     times = np.array([0.004, 0.008, 0.012])
-    assert "echo" in json.dumps(about).lower()
     decay = fit_decay(signal, times)
     with_signal = np.flatnonzero((signal > 0).all(axis=-1).ravel())
     chosen = np.random.default_rng(0).choice(with_signal, 2500, replace=False)

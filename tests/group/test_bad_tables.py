@@ -19,7 +19,7 @@ def _estimate(study: Study, **options: object) -> dict[str, str]:
     return next(row for row in study.rows() if row["term"] == "group")
 
 
-def test_duplicate_participant_with_another_age_is_told_with_both_rows(study: Study) -> None:  # G11
+def test_duplicate_participant_with_another_age_is_told_with_both_rows(study: Study) -> None:
     study.edit(lambda rows: rows.append([*rows[4][:3], "99", *rows[4][4:]]))
     error = study.fails(InputError, "E705")
     assert "rows 5 and 26 are both participant 0004" in str(error)
@@ -32,13 +32,13 @@ def test_duplicate_participant_that_is_the_same_changes_nothing(study: Study) ->
     assert _estimate(study) == before
 
 
-def test_decimal_comma_is_an_error_with_its_row(study: Study) -> None:  # G16
+def test_decimal_comma_is_an_error_with_its_row(study: Study) -> None:
     study.set(7, "age", "34,5")
     error = study.fails(InputError, "E706")
     assert "row 7, column age: '34,5', a number with a decimal point" in str(error)
 
 
-def test_capped_age_counts_at_its_cap_with_a_warning(study: Study) -> None:  # G16
+def test_capped_age_counts_at_its_cap_with_a_warning(study: Study) -> None:
     study.set(7, "age", "89")
     plain = _estimate(study)
     study.set(7, "age", "89+")
@@ -59,7 +59,7 @@ def test_missing_age_leaves_the_row_out_and_only_na_does_so_in_silence(
     assert [notice.code for notice in outputs.notices] == ["W706"] * warned
 
 
-def test_old_age_is_shown_as_89_plus_and_modelled_as_it_is(study: Study) -> None:  # S16
+def test_old_age_is_shown_as_89_plus_and_modelled_as_it_is(study: Study) -> None:
     study.set(7, "age", "92.5")
     with_92 = _estimate(study)
     for path in (study.output / "group").rglob("*"):
@@ -70,7 +70,7 @@ def test_old_age_is_shown_as_89_plus_and_modelled_as_it_is(study: Study) -> None
     assert _estimate(study)["estimate"] != with_92["estimate"]
 
 
-def test_byte_order_mark_and_windows_line_ends_change_nothing(study: Study) -> None:  # G13
+def test_byte_order_mark_and_windows_line_ends_change_nothing(study: Study) -> None:
     before = _estimate(study)
     study.table.write_bytes(b"\xef\xbb\xbf" + study.table.read_bytes().replace(b"\n", b"\r\n"))
     assert _estimate(study) == before
@@ -82,7 +82,7 @@ def test_order_of_rows_means_nothing(study: Study) -> None:
     assert _estimate(study) == before
 
 
-def test_labels_stay_text(study: Study) -> None:  # G08
+def test_labels_stay_text(study: Study) -> None:
     labels = ["001", "NA", "1e5", "01", "1", "nan", "007", "None"]
     for number, label in enumerate(labels, start=1):
         marker, table = study.unit(number)
@@ -107,7 +107,7 @@ def test_labels_stay_text(study: Study) -> None:  # G08
     assert next(row for row in study.rows() if row["term"] == "group")["n"] == "24"
 
 
-def test_text_is_written_as_it_was_read(study: Study) -> None:  # S03
+def test_text_is_written_as_it_was_read(study: Study) -> None:
     hostile = '=HYPERLINK("http://x")'
     study.set(5, "site", hostile)
     study.run()
@@ -116,7 +116,7 @@ def test_text_is_written_as_it_was_read(study: Study) -> None:  # S03
     }
 
 
-def test_missing_participants_table_still_gathers(study: Study) -> None:  # G10
+def test_missing_participants_table_still_gathers(study: Study) -> None:
     study.table.unlink()
     outputs = study.run(model_file=None)
     assert "W703" in {notice.code for notice in outputs.notices}
@@ -144,7 +144,7 @@ def test_latin_1_is_told_with_its_row(study: Study) -> None:
     assert "is not UTF-8" in str(study.fails(InputError, "E705"))
 
 
-def test_mixed_field_strengths_are_refused_unless_asked_for(study: Study) -> None:  # D21
+def test_mixed_field_strengths_are_refused_unless_asked_for(study: Study) -> None:
     for number in (*range(1, 5), *range(13, 17)):
         study.rewrite(number, lambda text: text.replace("\t3\t6\tn/a\n", "\t7\t6\tn/a\n"))
     error = study.fails(InputError, "E721")
@@ -159,7 +159,7 @@ def test_mixed_field_strengths_are_refused_unless_asked_for(study: Study) -> Non
     assert {row["model"]: row["n"] for row in study.rows() if row["term"] == "group"} == {"group": "24"}
 
 
-def test_one_image_under_two_participants_is_told_and_strict_refuses(study: Study) -> None:  # E12
+def test_one_image_under_two_participants_is_told_and_strict_refuses(study: Study) -> None:
     study.mark(3, inputs={"bids:raw:sub-0003/anat/sub-0003_echo-1_MEGRE.nii.gz": "aa"})
     study.mark(9, inputs={"bids:raw:sub-0009/anat/sub-0009_echo-1_MEGRE.nii.gz": "aa"})
     error = study.fails(InputError, "E722", strict=True)
@@ -180,9 +180,7 @@ def test_uncorrected_units_among_corrected_ones_are_told_and_strict_refuses(stud
 @pytest.mark.parametrize(
     "change", [{"version": "0.0.9"}, {"settings_sha256": "b", "settings": {"fit_method": "arlo"}}]
 )
-def test_results_of_other_versions_or_settings_are_not_mixed(
-    study: Study, change: dict[str, object]
-) -> None:  # G23
+def test_results_of_other_versions_or_settings_are_not_mixed(study: Study, change: dict[str, object]) -> None:
     study.mark(5, **change)
     error = study.fails(UsageError, "E702")
     assert "sub-0001 and sub-0005 differ in" in str(error)
@@ -235,7 +233,7 @@ def test_marker_that_points_outside_is_not_followed(study: Study) -> None:
     assert any("outside the output folder" in notice.message for notice in outputs.notices)
 
 
-def test_output_that_can_not_be_written_is_a_fault_of_the_environment(study: Study) -> None:  # G22
+def test_output_that_can_not_be_written_is_a_fault_of_the_environment(study: Study) -> None:
     (study.output / "group").write_text("a file in the way")
     with pytest.raises(EnvironmentFault) as caught:
         study.run()
@@ -248,7 +246,7 @@ def test_participants_table_that_was_never_fetched_is_told(study: Study) -> None
     assert "datalad get" in study.fails(InputError, "E705").fix
 
 
-def test_link_in_the_output_is_replaced_and_what_it_points_to_is_left_alone(study: Study) -> None:  # S07
+def test_link_in_the_output_is_replaced_and_what_it_points_to_is_left_alone(study: Study) -> None:
     victim = study.bids.parent / "victim.txt"
     victim.write_text("precious")
     (study.output / "group").mkdir()

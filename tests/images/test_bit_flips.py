@@ -32,7 +32,7 @@ def accepted_flips(whole: bytes, original, put, count: int, seed: int, first: in
 
 @pytest.mark.parametrize("level", [1, 9])
 def test_mid_stream(put, nifti, values, level):
-    """A05: 200 of 200."""
+    """200 of 200."""
     whole = gzip.compress(nifti(np.tile(values, (2, 2, 4))), level, mtime=0)
     original = read_image(put(whole, packed=False))
     assert accepted_flips(whole, original, put, 200, 1, len(whole) // 4, 3 * len(whole) // 4) == 0

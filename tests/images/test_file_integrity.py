@@ -27,13 +27,11 @@ def refused(path: Path, code: str, words: str) -> InputError:
 
 
 def test_empty_file(put):
-    """A01."""
     assert "copy the file again" in refused(put(b"", packed=False), "E104", "0 bytes").fix
 
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 0.9, 0.999])
 def test_cut_gzip(put, nifti, values, share):
-    """A02."""
     whole = gzip.compress(nifti(values), mtime=0)
     path = put(whole[: max(2, int(len(whole) * share))], packed=False)
     refused(path, "E109", "cut off")
@@ -64,7 +62,7 @@ def test_wrong_check_sum_and_wrong_length(put, nifti, values):
 
 @pytest.mark.parametrize("garbage", [b"\0", b"x", b"\0" * 512, b"\x1f", b"\x1f\x8c123", b"junk" * 99])
 def test_bytes_after_the_gzip_stream(put, nifti, values, garbage):
-    """A07: refused, whatever they are."""
+    """Refused, whatever they are."""
     path = put(gzip.compress(nifti(values), mtime=0) + garbage, packed=False)
     refused(
         path, "E109" if garbage == b"\x1f" else "E110", "other bytes" if garbage != b"\x1f" else "cut off"
@@ -113,7 +111,6 @@ def test_name_without_end(put):
 
 
 def test_plain_image_named_gz(put, nifti, values):
-    """A10."""
     assert "rename it to .nii" in refused(put(nifti(values), packed=False), "E106", "not gzipped").fix
 
 
@@ -129,7 +126,7 @@ def test_other_bytes_named_gz(put):
 @pytest.mark.parametrize("name", ["image.nii", "image.nii.gz"])
 @pytest.mark.parametrize("count", [1, 1000, 4096])
 def test_some_bytes_after_the_values(put, nifti, values, name, count):
-    """A13: a notice; the values are those of the header."""
+    """A notice; the values are those of the header."""
     image = read_image(put(nifti(values) + b"\0" * count, name))
     assert [notice.code for notice in image.notices] == ["W101"]
     assert f"{count} bytes" in image.notices[0].message
@@ -155,12 +152,10 @@ def test_many_bytes_after_the_values(put, nifti, values, name):
 )
 @pytest.mark.parametrize("name", ["image.nii", "image.nii.gz"])
 def test_text_in_place_of_an_image(put, text, words, name):
-    """A14."""
     assert words in refused(put(text, name, packed=False), "E105", "looks like a pointer").fix
 
 
 def test_broken_annex_link(tmp_path):
-    """A15."""
     path = tmp_path / "sub-01_echo-1_MEGRE.nii.gz"
     path.symlink_to("../../.git/annex/objects/Xk/9p/MD5E-s1--0.nii.gz/MD5E-s1--0.nii.gz")
     assert f"datalad get {path}" in refused(path, "E102", "link is broken").fix

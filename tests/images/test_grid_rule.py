@@ -60,7 +60,6 @@ def test_the_code_decides_not_the_numbers(put, nifti, values, oblique):
 
 @pytest.mark.parametrize("shift", [0.0, 0.001, 0.009])
 def test_rounding_between_sform_and_qform(put, nifti, values, oblique, shift):
-    """C01."""
     image = read_image(put(nifti(values, oblique, **rows(turned(oblique, 0, shift)))))
     assert codes(image) == []
     assert abs(image.grid.affine[0, 3] - oblique[0, 3] - shift) < 1e-5
@@ -68,14 +67,14 @@ def test_rounding_between_sform_and_qform(put, nifti, values, oblique, shift):
 
 @pytest.mark.parametrize("shift", [0.02, 0.5, 0.99])
 def test_small_contradiction(put, nifti, values, oblique, shift):
-    """C02, up to 1 mm at a corner: the sform, with a notice."""
+    """Up to 1 mm at a corner: the sform, with a notice."""
     image = read_image(put(nifti(values, oblique, **rows(turned(oblique, 0, shift)), sform_code=2)))
     assert codes(image) == ["W103"]
     assert abs(image.grid.affine[0, 3] - oblique[0, 3] - shift) < 1e-5
 
 
 def test_contradiction_beyond_a_millimetre(put, nifti, values, oblique):
-    """C02: 6 degrees apart."""
+    """6 degrees apart."""
     other = turned(oblique, 6)
     path = put(nifti(values, oblique, **rows(other), sform_code=2))
     assert "--xform" in refused(path, "E131", "mm apart").fix
@@ -92,7 +91,6 @@ def test_mirrored_contradiction(put, nifti, values, oblique):
 
 
 def test_no_orientation(put, nifti, values, oblique):
-    """C04."""
     path = put(nifti(values, oblique, qform_code=0, sform_code=0))
     assert "--assume-orientation" in refused(path, "E130", "left and right").fix
     image = read_image(path, assume_orientation=True)
@@ -119,7 +117,7 @@ def sheared(affine, amount: float):
 
 
 def test_sheared_sform(put, nifti, values, oblique):
-    """C07: by half a voxel a step refused; by rounding straightened, beyond rounding with a notice."""
+    """By half a voxel a step refused; by rounding straightened, beyond rounding with a notice."""
     for xform in (None, "sform"):
         path = put(nifti(values, oblique, **rows(sheared(oblique, 0.5)), qform_code=0))
         assert "right angles" in refused(path, "E132", "sheared", xform=xform).fix
@@ -138,7 +136,7 @@ def test_sheared_sform(put, nifti, values, oblique):
 
 
 def test_pixdim_against_the_affine(put, nifti, values, oblique):
-    """C08: volumes come from the affine."""
+    """Volumes come from the affine."""
     image = read_image(put(nifti(values, oblique, pixdim=[1, 2, 2, 2, 1, 1, 1, 1], qform_code=0)))
     assert codes(image) == ["W104"]
     assert image.grid.voxel_volume_mm3 == pytest.approx(0.9 * 1.1 * 1.5, rel=1e-6)
@@ -147,7 +145,6 @@ def test_pixdim_against_the_affine(put, nifti, values, oblique):
 
 @pytest.mark.parametrize("size", [1e-6, 0.049, 20.1, 1e6])
 def test_implausible_voxels(put, nifti, values, size):
-    """C11."""
     refused(put(nifti(values, np.diag([1, size, 1, 1]))), "E134", "0.05 to 20 mm")
 
 
@@ -229,7 +226,7 @@ def every_storage_order():
 
 @pytest.mark.parametrize("angle", [0.0, 0.5])
 def test_canonical_order_is_nibabels_and_comes_back(values, angle):
-    """C12: whatever the storage, the same voxels at the same places."""
+    """Whatever the storage, the same voxels at the same places."""
     turn = np.eye(4)
     turn[:3, :3] = euler2mat(0.3 * angle, -0.4 * angle, angle) @ np.diag([0.9, 1.1, 1.5])
     for matrix in every_storage_order():

@@ -25,7 +25,6 @@ def refused(path, code: str, words: str = "", **options) -> InputError:
 
 @pytest.mark.parametrize("magic", [b"xxx", b"n+2", b"n+3", b"", b"n+1x"])
 def test_wrong_magic(put, nifti, values, magic):
-    """B01."""
     refused(put(nifti(values, magic=magic)), "E120", "magic")
 
 
@@ -49,7 +48,7 @@ def test_wrong_sizeof_hdr(put, nifti, values, size):
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("kind", ["u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])
 def test_every_type_order_and_version(put, nifti, values, kind, version, endianness):
-    """B04, B20: the same numbers."""
+    """The same numbers."""
     stored = (values // 8).astype(kind) if kind in ("u1", "i1") else values.astype(kind)
     path = put(nifti(stored, version=version, endianness=endianness))
     image = read_image(path)
@@ -73,7 +72,6 @@ def test_every_type_order_and_version(put, nifti, values, kind, version, endiann
     ],
 )
 def test_impossible_dimensions(put, nifti, values, dim):
-    """B05."""
     refused(put(nifti(values, dim=dim)), "E121", "dim")
 
 
@@ -83,7 +81,7 @@ def test_further_axes_of_length_one(put, nifti, values):
 
 
 def test_huge_claim_is_refused_from_the_size_alone(put, nifti, values):
-    """B06: nothing is allocated; the whole program stays below 300 MB."""
+    """Nothing is allocated; the whole program stays below 300 MB."""
     path = put(nifti(values, dim=[3, 32767, 32767, 32767, 1, 1, 1, 1])[:400], "image.nii")
     refused(path, "E126", "32767")
     below_the_limit = put(nifti(values, dim=[3, 2500, 2500, 2500, 1, 1, 1, 1]), "other.nii")
@@ -110,7 +108,6 @@ def test_claim_that_the_stream_does_not_keep(put, nifti, values):
 
 @pytest.mark.parametrize("code", [0, 1, 128, 1536, 2048, 2304, 9999, -1, 3])
 def test_types_that_are_not_read(put, nifti, values, code):
-    """B09."""
     refused(put(nifti(values, datatype=code)), "E122", f"datatype is {code}")
 
 
@@ -123,7 +120,6 @@ def test_bitpix(put, nifti, values):
 
 @pytest.mark.parametrize("offset", [0, 348, 351, 352.5, -352, np.nan, np.inf, 1e30])
 def test_impossible_offset(put, nifti, values, offset):
-    """B11."""
     refused(put(nifti(values, vox_offset=offset)), "E124", "vox_offset")
 
 
@@ -136,7 +132,7 @@ def test_extension_before_the_values(put, nifti, values, extra):
 
 @pytest.mark.parametrize(("slope", "inter"), [(0.5, 0), (2, -7.25), (-1.5, 3), (1, 10), (0.0371, 1e3)])
 def test_scaled_integers_are_the_scaled_floats(put, nifti, values, slope, inter):
-    """B13: the same as the floats in float64, to the rounding of float32."""
+    """The same as the floats in float64, to the rounding of float32."""
     image = read_image(put(nifti(values, scl_slope=slope, scl_inter=inter)))
     expected = values.astype(np.float64) * np.float32(slope) + np.float32(inter)
     assert np.array_equal(image.data, expected.astype(np.float32))
@@ -145,7 +141,7 @@ def test_scaled_integers_are_the_scaled_floats(put, nifti, values, slope, inter)
 @pytest.mark.parametrize("inter", [0, 5, np.nan])
 @pytest.mark.parametrize("slope", [0, np.nan, np.inf, -np.inf])
 def test_no_slope_means_unscaled(put, nifti, values, slope, inter):
-    """B14: the intercept counts for nothing without a slope."""
+    """The intercept counts for nothing without a slope."""
     assert np.array_equal(read_image(put(nifti(values, scl_slope=slope, scl_inter=inter))).data, values)
 
 
@@ -155,7 +151,7 @@ def test_slope_without_a_usable_intercept(put, nifti, values, inter):
 
 
 def test_every_echo_with_its_own_slope(put, nifti, values):
-    """B17: four files whose slopes differ hold the same numbers."""
+    """Four files whose slopes differ hold the same numbers."""
     truth = values.astype(np.float64) * 4
     for echo, slope in enumerate((4.0, 0.5, 2.0, 8.0)):
         stored = np.rint(truth / slope).astype(np.int32)
@@ -164,7 +160,7 @@ def test_every_echo_with_its_own_slope(put, nifti, values):
 
 
 def test_complex_values(put, nifti, values):
-    """B21: refused, or the modulus, or as they are: never the real part."""
+    """Refused, or the modulus, or as they are: never the real part."""
     numbers = (values * np.exp(1j * values)).astype(np.complex64)
     path = put(nifti(numbers))
     refused(path, "E128", "complex")
@@ -200,7 +196,7 @@ def test_metres_and_micrometres(put, nifti, values, oblique, code, in_mm):
 
 
 def test_labels(put, nifti):
-    """F19: 1e-3 from a whole number is a label, more is none; nothing is truncated."""
+    """1e-3 from a whole number is a label, more is none; nothing is truncated."""
     stored = np.array([[[3.0000458, 5.9999999, 0.0, 101.0]]], np.float32)
     assert read_image(put(nifti(stored)), dtype=np.uint8).data.tolist() == [[[3, 6, 0, 101]]]
     for wrong in (5.5, 256.0, -1.0, np.nan, np.inf):
@@ -259,7 +255,7 @@ def test_real_images_read_as_nibabel_reads_them(shared_data):
 
 
 def test_memory_limit(put, nifti, values):
-    """H10: an image that does not fit says how much it needs. The file has no blocks on the disk."""
+    """An image that does not fit says how much it needs. The file has no blocks on the disk."""
     path = put(nifti(values, dim=[3, 1500, 1000, 1000, 1, 1, 1, 1]), "image.nii")
     os.truncate(path, 352 + 2 * 1500 * 1000 * 1000)
     program = (

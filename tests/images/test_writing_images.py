@@ -133,7 +133,6 @@ def test_slabs_must_add_up(tmp_path, values, grid):
 
 
 def test_link_is_replaced_and_its_target_unchanged(tmp_path, values, grid):
-    """S07."""
     victim = tmp_path / "victim"
     victim.write_text("precious")
     link = tmp_path / "map.nii.gz"
@@ -246,7 +245,7 @@ while True:
 
 @pytest.mark.parametrize("kills", [6, pytest.param(200, marks=pytest.mark.faults)])
 def test_killed_while_writing(tmp_path, kills):
-    """H02: whenever the process dies, the file under its name is whole, and orphans are swept."""
+    """Whenever the process dies, the file under its name is whole, and orphans are swept."""
     path = tmp_path / "map.nii.gz"
     rng = np.random.default_rng(5)
     for _ in range(kills):

@@ -58,8 +58,8 @@ def test_a_coarse_copy_covers_the_same_place() -> None:
 def test_mutual_information_of_a_copy_is_its_entropy() -> None:
     """Equal shares in 24 bins: ln 24; independent values: nothing but the bias (bins − 1)² / 2n."""
     values = np.tile(np.arange(24.0), 500)
-    assert mutual_information(values, values**3) > 2.0
-    assert mutual_information(np.repeat(values, 1), values[::-1]) == pytest.approx(np.log(24), abs=0.1)
+    for copy in (values, values[::-1], 7 - 3 * values):
+        assert mutual_information(values, copy) == pytest.approx(np.log(24), abs=0.1)
     rng = np.random.default_rng(1)
     one, other = rng.uniform(size=(2, 200_000))
     assert mutual_information(one, other) == pytest.approx(23**2 / (2 * 200_000), rel=0.25)

@@ -59,7 +59,7 @@ def test_published_size_of_the_gradient_effect():
         from scipy.optimize import curve_fit
 
         (_, fitted), _ = curve_fit(lambda t, a, r: a * np.exp(-r * t), times, signal, p0=(1.0, 30.0))
-        assert fitted - 30.0 == pytest.approx(rise, abs=0.3)
+        assert fitted - 30.0 == pytest.approx(rise, abs=0.05)
 
 
 def test_equal_generators_give_equal_noise():
