@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from r2star.images import Image
 from r2star.register.align import coarse_copy
 from r2star.register.diffeo import Level
+from r2star.register.grids import box_grid, pull
+from r2star.register.linear import linear_pass
 from r2star.register.measures import Measures, local_correlation
-from r2star.register.stages import Pair, box_grid, deform, linear_pass, pull
+from r2star.register.stages import Pair, deform
 from r2star.register.transforms import Affine, Link
 
 MIRROR_STEP_MM = 2.0

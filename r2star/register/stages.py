@@ -1,36 +1,26 @@
-"""Recipes: rigid and affine for whole heads, then a cheap warp of the brain and a fine one of a box.
+"""Recipes of warps: rigid and affine for whole heads, then a cheap warp of the brain and a fine one of a box.
 
 A chain leads from the fixed image's world to the moving image's; `Warp` holds it and its inverse.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from r2star.errors import Notice, ProcessingError
+from r2star.errors import ProcessingError
 from r2star.images import Grid, Image
-from r2star.register import engine
-from r2star.register.align import coarse_copy, find_start, sample_at, world_points
+from r2star.register.align import coarse_copy
 from r2star.register.diffeo import Channel, Level, find_warp, invert_warp
+from r2star.register.grids import box_grid, pull
+from r2star.register.linear import COARSE_MM, register_linear
 from r2star.register.resample import nearest_by_world
-from r2star.register.transforms import (
-    Affine,
-    Field,
-    Link,
-    affine_part,
-    map_points,
-    read_composite,
-    write_composite,
-)
+from r2star.register.transforms import Field, Link, Warp
 
-COARSE_MM = 2.0
 #: How far beyond a lesion nothing is matched either.
 LESION_RIM_MM = 2.0
 
@@ -50,101 +40,12 @@ SLOPPY_LEVELS = (Level(2, 20), Level(1, 10))
 
 
 @dataclass(frozen=True)
-class Warp:
-    """A registration: points of the fixed world to the moving world, and back."""
-
-    fixed_to_moving: list[Link]
-    moving_to_fixed: list[Link]
-    notices: tuple[Notice, ...] = ()
-
-
-@dataclass(frozen=True)
 class Pair:
     """Two images of the same thing that drive a warp together with others; the weights of all add up to 1."""
 
     fixed: Image
     moving: Image
     weight: float = 1.0
-
-
-def register_linear(
-    fixed: Image,
-    moving: Image,
-    *,
-    kinds: Sequence[Literal["Rigid", "Affine"]],
-    work_dir: Path,
-    seed: int,
-    refine_mm: float | None = None,
-    fixed_mask: Image | None = None,
-    moving_mask: Image | None = None,
-    what: str = "registration",
-) -> Warp:
-    """Linear registration of two heads by mutual information at 4 mm, then at ``refine_mm`` inside ``fixed_mask``.
-
-    Of the moving image, only what ``moving_mask`` holds counts.
-    """
-    start, notices = find_start(fixed, moving, what)
-    found = linear_pass(
-        fixed, moving, start, kinds, 4.0, [(2, 1, 100), (1, 0, 30)], (None, moving_mask), work_dir, seed
-    )
-    if refine_mm is not None:
-        found = linear_pass(
-            fixed,
-            moving,
-            found,
-            kinds[-1:],
-            refine_mm,
-            [(1, 0, 30)],
-            (fixed_mask, moving_mask),
-            work_dir,
-            seed,
-        )
-    return Warp([found], [Affine(np.asarray(np.linalg.inv(found.matrix)))], notices)
-
-
-def linear_pass(
-    fixed: Image,
-    moving: Image,
-    start: Affine,
-    kinds: Sequence[str],
-    step_mm: float,
-    levels: Sequence[tuple[int, float, int]],
-    masks: tuple[Image | None, Image | None],
-    work_dir: Path,
-    seed: int,
-) -> Affine:
-    """ANTs' linear stages ``kinds`` from ``start``; of fixed and moving image only what ``masks`` hold counts."""
-    one, other = (engine.to_ants(coarse_copy(image, step_mm)) for image in (fixed, moving))
-    held = [engine.to_ants_mask(mask) for mask in _both(masks, fixed)]
-    mask_words = ["-x", f"[{','.join(map(engine.pointer, held))}]"] if held else []
-    with tempfile.TemporaryDirectory(dir=work_dir, prefix="linear-") as folder:
-        prefix = Path(folder) / "x_"
-        words = ["-r", str(write_composite(Path(folder) / "start.h5", [start]))]
-        for kind in kinds:
-            words += ["-m", f"MI[{engine.pointer(one)},{engine.pointer(other)},1,32,Regular,0.5]"]
-            words += ["-t", f"{kind}[0.1]", *_schedule(levels, 10)]
-            words += mask_words
-        words += ["-o", str(prefix), "--write-composite-transform", "1"]
-        (output,) = engine.run_registration(words, seed, [Path(f"{prefix}Composite.h5")])
-        return Affine(affine_part(read_composite(output)))
-
-
-def _both(masks: tuple[Image | None, Image | None], fixed: Image) -> list[Image]:
-    """The masks as ANTs takes them: none, the fixed image's, or those of both."""
-    inside, sound = masks
-    if sound is None:
-        return [] if inside is None else [inside]
-    return [inside or Image(np.ones(fixed.grid.shape, np.float32), fixed.grid), sound]
-
-
-def _schedule(levels: Sequence[tuple[int, float, int]], window: int) -> list[str]:
-    """ANTs' words for levels of (shrink factor, smoothing in voxels, iterations), coarse to fine."""
-    factors, sigmas, iterations = zip(*levels)
-    return [
-        "-c", f"[{'x'.join(map(str, iterations))},1e-6,{window}]",
-        "-s", "x".join(f"{sigma:g}" for sigma in sigmas) + "vox",
-        "-f", "x".join(map(str, factors)),
-    ]  # fmt: skip
 
 
 def deform(
@@ -175,16 +76,6 @@ def _field(moved: NDArray[np.float32], grid: Grid) -> Field:
     return Field(world.astype(np.float32), grid)
 
 
-def pull(moving: Image, chain: Sequence[Link], grid: Grid) -> Image:
-    """The moving image on a grid of the fixed world, through the chain; 0 where it has no values."""
-    slabs = []
-    axes = [np.arange(n, dtype=np.float64) for n in grid.shape]
-    for index in np.array_split(axes[0], max(1, grid.shape[0] // 16)):
-        voxels = np.stack(np.meshgrid(index, axes[1], axes[2], indexing="ij"), -1)
-        slabs.append(sample_at(moving, map_points(chain, world_points(grid, voxels))))
-    return Image(np.nan_to_num(np.concatenate(slabs)).astype(np.float32), grid)
-
-
 def _leave_out(lesions: Image, image: Image) -> tuple[Image, Image]:
     """The image with lesions filled from the nearest sound voxel, and 1 where it is sound.
 
@@ -200,20 +91,6 @@ def _leave_out(lesions: Image, image: Image) -> tuple[Image, Image]:
     nearest = distance_transform_edt(ill, sampling=size, return_distances=False, return_indices=True)
     filled = np.asarray(image.data)[tuple(nearest)]
     return replace(image, data=filled), Image((~ill).astype(np.float32), image.grid)
-
-
-def box_grid(grid: Grid, inside: NDArray[np.bool_], margin_mm: float, step_mm: float | None = None) -> Grid:
-    """The sub-grid around the ``inside`` voxels with a margin, optionally of another voxel size."""
-    where = np.argwhere(inside)
-    margin = margin_mm / np.array(grid.voxel_size_mm)
-    low = np.maximum(np.floor(where.min(axis=0) - margin), 0)
-    high = np.minimum(np.ceil(where.max(axis=0) + margin), np.array(grid.shape) - 1)
-    factor = 1.0 if step_mm is None else step_mm / np.array(grid.voxel_size_mm)
-    shape = np.floor((high - low) / factor).astype(int) + 1
-    affine = grid.affine.copy()
-    affine[:3, :3] = affine[:3, :3] * factor
-    affine[:3, 3] = world_points(grid, low)
-    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
 
 def register_focused(
@@ -291,27 +168,3 @@ def refine_focused(
     weight = None if sound is None else pull(sound, chain, box)
     there, back = deform(pairs, REFINE_LEVELS, weight=weight, n_threads=n_threads)
     return Warp([there, *chain], [*start.moving_to_fixed, back])
-
-
-def register_rigid(
-    fixed: Image,
-    moving: Image,
-    *,
-    work_dir: Path,
-    seed: int,
-    fixed_mask: Image | None = None,
-    sloppy: bool = False,
-    what: str = "registration",
-) -> Warp:
-    """Rigid registration of two contrasts of one head, refined at 2 mm inside the mask."""
-    refine = None if sloppy else COARSE_MM
-    return register_linear(
-        fixed,
-        moving,
-        kinds=("Rigid",),
-        work_dir=work_dir,
-        seed=seed,
-        refine_mm=refine,
-        fixed_mask=fixed_mask,
-        what=what,
-    )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from r2star.errors import ProcessingError
+from r2star.errors import Notice, ProcessingError
 from r2star.images import Grid
 
 _FLIP = np.array([-1.0, -1.0, 1.0])
@@ -60,6 +60,15 @@ class Field:
 
 
 Link = Affine | Field
+
+
+@dataclass(frozen=True)
+class Warp:
+    """A registration: points of the fixed world to the moving world, and back."""
+
+    fixed_to_moving: list[Link]
+    moving_to_fixed: list[Link]
+    notices: tuple[Notice, ...] = ()
 
 
 def map_points(chain: Sequence[Link], points: NDArray[np.float64]) -> NDArray[np.float64]:

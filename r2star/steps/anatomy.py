@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from r2star.atlas import load_atlas
 from r2star.errors import InputError, Notice, ProcessingError
 from r2star.images import Image, read_grid, read_image, to_canonical, write_image
-from r2star.register import engine, measures, resample, stages
+from r2star.register import engine, linear, measures, resample, stages
 from r2star.register.same_head import same_head_measures
 from r2star.register.transforms import write_composite
 from r2star.steps.canonical import Target, read_canonical, read_target
@@ -112,7 +112,7 @@ def register_megre_to_t1w(
     """Register the MEGRE rigidly to the T1w of the same head. Lesions show in both, so nothing is left out."""
     threads = engine.limit_threads(n_threads)
     fixed, moving, mask = (read_canonical(path) for path in (t1w, megre_reference, t1w_brain_mask))
-    found = stages.register_rigid(
+    found = linear.register_rigid(
         fixed, moving, fixed_mask=mask, work_dir=out_dir, seed=random_seed, sloppy=sloppy, what="MEGRE to T1w"
     )
     forward = write_composite(out_dir / "from-MEGRE_to-T1w_mode-image_xfm.h5", found.fixed_to_moving)

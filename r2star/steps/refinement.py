@@ -13,9 +13,9 @@ import numpy as np
 from r2star.atlas import load_atlas
 from r2star.errors import Notice
 from r2star.images import Image
-from r2star.register import engine, measures, stages
+from r2star.register import engine, grids, measures, stages
 from r2star.register.iron import paint_r2star
-from r2star.register.transforms import jacobian_determinant, read_composite, write_composite
+from r2star.register.transforms import Warp, jacobian_determinant, read_composite, write_composite
 from r2star.steps.canonical import Target, read_canonical, read_target
 from r2star.steps.verdict import judge
 
@@ -50,7 +50,7 @@ def refine_by_iron(
     """
     threads = engine.limit_threads(n_threads)
     target = read_target(load_atlas(atlas))
-    start = stages.Warp(read_composite(t1w_to_template), read_composite(template_to_t1w))
+    start = Warp(read_composite(t1w_to_template), read_composite(template_to_t1w))
     iron, to_megre = iron_pair(r2star_map, target), read_composite(megre_to_t1w)
     focus = Image(target.in_regions, target.labels.grid)
     found = stages.refine_focused(
@@ -60,14 +60,14 @@ def refine_by_iron(
     names = (t1w_to_template.name, template_to_t1w.name)
     forward = write_composite(out_dir / names[0], found.fixed_to_moving)
     backward = write_composite(out_dir / names[1], found.moving_to_fixed)
-    box = stages.box_grid(target.labels.grid, target.in_regions, 4.0)
+    box = grids.box_grid(target.labels.grid, target.in_regions, 4.0)
     determinant = jacobian_determinant(found.fixed_to_moving, box)
     values = {
         "jacobian_min": float(determinant.min()),
         "jacobian_max": float(determinant.max()),
         "iron_similarity": measures.local_correlation(
-            stages.pull(iron.fixed, [], box).data,
-            stages.pull(iron.moving, [*found.fixed_to_moving, *to_megre], box).data,
+            grids.pull(iron.fixed, [], box).data,
+            grids.pull(iron.moving, [*found.fixed_to_moving, *to_megre], box).data,
             np.ones(box.shape, bool),
         ),
     }

@@ -216,7 +216,7 @@ def _anatomy(
     files: _Files, atlas: Atlas, facts: UnitFacts, bids_dir: Path, grid: Grid
 ) -> dict[str, NDArray[Any]]:
     """T1w and template on the grid of the echoes."""
-    from r2star.register.stages import pull
+    from r2star.register.grids import pull
     from r2star.register.transforms import read_composite
 
     t1w_name = next((name for name in facts.inputs if name.endswith(("_T1w.nii", "_T1w.nii.gz"))), None)

@@ -16,7 +16,7 @@ from r2star.atlas import Atlas
 from r2star.errors import Notice, ProcessingError
 from r2star.files import write_text_atomically
 from r2star.images import Grid, Image
-from r2star.register import measures, resample, stages
+from r2star.register import grids, measures, resample
 from r2star.register.transforms import Link, affine_part, jacobian_determinant
 from r2star.steps.canonical import Target, read_canonical, read_target
 
@@ -29,20 +29,20 @@ def measure_chain(image: Path, atlas: Atlas, chain: list[Link], backward: Path) 
 def template_measures(target: Target, moving: Image, chain: list[Link], backward: Path) -> measures.Measures:
     """Similarity in the box and in the brain, Jacobian, stretch, volumes of the regions against the atlas'."""
     template, labels = target.t1w, target.labels
-    box = stages.box_grid(labels.grid, target.in_regions, 4.0)
-    coarse = stages.box_grid(template.grid, np.asarray(target.brain_mask.data) > 0.5, 6.0, 2.0)
-    inside = np.asarray(stages.pull(target.brain_mask, [], coarse).data, np.float32) > 0.5
-    low = stages.pull(moving, chain, coarse)
+    box = grids.box_grid(labels.grid, target.in_regions, 4.0)
+    coarse = grids.box_grid(template.grid, np.asarray(target.brain_mask.data) > 0.5, 6.0, 2.0)
+    inside = np.asarray(grids.pull(target.brain_mask, [], coarse).data, np.float32) > 0.5
+    low = grids.pull(moving, chain, coarse)
     determinant = jacobian_determinant(chain, box)
     moved = resample.resample_labels_array(labels, [backward], moving.grid)
     return {
         "box_similarity": measures.local_correlation(
-            stages.pull(template, [], box).data,
-            stages.pull(moving, chain, box).data,
+            grids.pull(template, [], box).data,
+            grids.pull(moving, chain, box).data,
             np.ones(box.shape, bool),
         ),
         "brain_similarity": measures.local_correlation(
-            stages.pull(template, [], coarse).data, low.data, inside, 2
+            grids.pull(template, [], coarse).data, low.data, inside, 2
         ),
         "jacobian_min": float(determinant.min()),
         "jacobian_max": float(determinant.max()),

@@ -11,7 +11,7 @@ import pytest
 from r2star.errors import ProcessingError
 from r2star.images import Grid, Image
 from r2star.register import engine
-from r2star.register.stages import register_linear
+from r2star.register.linear import register_linear
 
 ANGLE = np.deg2rad(20)
 GRIDS = {

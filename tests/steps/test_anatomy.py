@@ -12,7 +12,7 @@ from scipy.ndimage import center_of_mass
 from r2star.atlas import load_atlas
 from r2star.images import Grid, Image, read_image, write_image
 from r2star.register.align import coarse_copy, world_points
-from r2star.register.stages import pull
+from r2star.register.grids import pull
 from r2star.register.transforms import Affine, map_points, read_composite
 from r2star.steps import anatomy, resampling
 

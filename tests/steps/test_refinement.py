@@ -11,8 +11,8 @@ import pytest
 from r2star.atlas import load_atlas
 from r2star.images import Grid, Image, write_image
 from r2star.register.align import world_points
+from r2star.register.grids import box_grid, pull
 from r2star.register.iron import paint_r2star
-from r2star.register.stages import box_grid, pull
 from r2star.register.transforms import Affine, Field, map_points, write_composite
 from r2star.steps.canonical import read_target
 from r2star.steps.refinement import RefinedRegistration, refine_by_iron

@@ -1,0 +1,195 @@
+"""Where the nuclei are put, by this program and by a default whole-brain SyN: Dice, R2* against truth, time.
+
+    python -m benchmarks.bench_placement [bumps-1 ventricles-1 ... FOLDER ...] --results FILE [--write]
+
+Heads are those of `benchmarks.heads`: simulated ones by name, or a folder with a T1w and labels. In each, T1w to
+template and the last warp with R2* run as the program's own steps, and then `ants.registration(..., "SyN")` with
+nothing set, of the same two images, one after the other. Both sides carry the same labels and are measured alike.
+Results gather in a file, so that a long list of heads can run in pieces; ``--write`` renews the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.heads import ATLAS, Planted, labelled, simulated
+from r2star.atlas import load_atlas
+from r2star.errors import ProcessingError
+from r2star.images import Image
+from r2star.regions.labelled import VoxelMaps
+from r2star.regions.summary import summarise_regions
+from r2star.register import engine
+from r2star.register.measures import overlap
+from r2star.register.resample import resample_labels_array
+from r2star.register.transforms import Affine, write_composite
+from r2star.steps.anatomy import register_t1w_to_template
+from r2star.steps.canonical import Target, read_canonical, read_target
+from r2star.steps.refinement import refine_by_iron
+from r2star.steps.tables import DEFAULT_RULE
+
+README = Path(__file__).parent / "README.md"
+REGIONS = ("caudate", "putamen", "pallidum", "thalamus", "red_nucleus", "substantia_nigra")
+DEFAULT_HEADS = ("bumps-1", "bumps-2", "bumps-3", "ventricles-1", "ventricles-2", "ventricles-3")
+Labels = np.ndarray
+
+
+def ours(head: Planted, target: Target, work: Path, n_threads: int) -> tuple[Labels, str]:
+    """Labels on the head, as the steps of a unit with a T1w place them, and the verdicts."""
+    found = register_t1w_to_template(head.t1w, ATLAS, work, n_threads=n_threads)
+    here = write_composite(work / "from-MEGRE_to-T1w.h5", [Affine(np.eye(4))])
+    (work / "refined").mkdir(exist_ok=True)
+    better = refine_by_iron(
+        head.t1w, head.r2star, ATLAS, found.image_to_template, found.template_to_image, here,
+        work / "refined", n_threads=n_threads,
+    )  # fmt: skip
+    verdicts = [json.loads(path.read_text())["verdict"] for path in (found.measures, better.measures)]
+    labels = resample_labels_array(target.labels, [better.template_to_t1w], head.labels.grid)
+    return labels, ", ".join(sorted(set(verdicts)))
+
+
+def syn(head: Planted, target: Target, work: Path, _: int) -> tuple[Labels, str]:
+    """Labels as a default SyN of the T1w places them."""
+    ants = engine.load_ants(1)
+    fixed, moving = engine.to_ants(target.t1w), engine.to_ants(read_canonical(head.t1w))
+    found = ants.registration(fixed, moving, "SyN", outprefix=str(work / "syn_"))
+    labels = Image(np.asarray(target.labels.data, np.float32), target.labels.grid)
+    moved = ants.apply_transforms(
+        moving, engine.to_ants(labels), found["invtransforms"], "genericLabel", whichtoinvert=[True, False]
+    )
+    return np.rint(moved.numpy()).astype(np.uint16), ""
+
+
+def measure(head: Planted, target: Target, labels: Labels) -> dict[str, list[float]]:
+    """By region: Dice left and right, error of the median left and right, %."""
+    r2star = np.asarray(read_canonical(head.r2star).data, np.float32)
+    counts = np.bincount(np.asarray(target.labels.data).ravel().astype(int))
+    expected = {
+        int(i): float(counts[i]) * target.labels.grid.voxel_volume_mm3 for i in np.flatnonzero(counts)
+    }
+    rows = summarise_regions(
+        VoxelMaps(r2star), labels, target.atlas.regions, voxel_volume_mm3=head.labels.grid.voxel_volume_mm3,
+        rule=DEFAULT_RULE, expected_volume_mm3=expected,
+    )  # fmt: skip
+    told: dict[str, list[float]] = {}
+    for row in rows:
+        key = (row.region, row.hemisphere)
+        if key in head.codes and row.region in REGIONS:
+            dice = overlap(np.isin(labels, row.indices), np.asarray(head.labels.data) == head.codes[key])
+            error = 100 * (row.r2star_per_s["median"] / head.r2star_per_s[key] - 1)
+            told.setdefault(row.region, []).extend([dice, float(error)])
+    return {region: [*values[::2], *values[1::2]] for region, values in told.items()}
+
+
+def run(
+    head: Planted, n_threads: int, sides: dict[str, Callable[..., tuple[Labels, str]]]
+) -> dict[str, object]:
+    """Both sides on one head."""
+    target, told = read_target(load_atlas(ATLAS)), {}
+    for side, place in sides.items():
+        with tempfile.TemporaryDirectory() as folder:
+            start, processor = time.perf_counter(), time.process_time()
+            try:
+                labels, verdict = place(head, target, Path(folder), n_threads)
+            except ProcessingError as problem:
+                told[side] = {"verdict": str(problem)}
+                continue
+            spent = time.perf_counter() - start, time.process_time() - processor
+        told[side] = {"s": spent[0], "cpu_s": spent[1], "verdict": verdict}
+        told[side]["regions"] = measure(head, target, labels)
+        print(head.name, side, json.dumps(told[side]), flush=True)
+    return told
+
+
+def table(results: dict[str, dict[str, dict]]) -> str:
+    """Markdown: one row a head, then the heads' summary by region."""
+    lines = ["| head | s, ours / SyN | ratio | ratio of CPU s | " + " | ".join(REGIONS) + " |"]
+    lines.append("|---|---:|---:|---:|" + "---|" * len(REGIONS))
+    for name, told in results.items():
+        one, other = told["ours"], told["SyN"]
+        cells = [f"{name} ({one['verdict']})", f"{one['s']:.0f} / {other['s']:.0f}"]
+        cells += [f"{one['s'] / other['s']:.2f}", f"{one['cpu_s'] / other['cpu_s']:.2f}"]
+        for region in REGIONS:
+            if region not in one["regions"]:
+                cells.append("")
+                continue
+            dice, mark = [], []
+            for side in (one, other):
+                values = side["regions"][region]
+                half = len(values) // 2
+                dice.append(float(np.mean(values[:half])))
+                mark.append("/".join(f"{value:+.1f}" for value in values[half:]))
+            cells.append(f"{dice[0]:.3f} to {dice[1]:.3f}; {mark[0]} to {mark[1]}")
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "| region | Dice, ours | SyN | least gain | error of the median, %: median (worst), ours | SyN |",
+    ]
+    lines.append("|---|---:|---:|---:|---:|---:|")
+    for region in REGIONS:
+        found = {side: [told[side]["regions"][region] for told in results.values() if region in told[side]["regions"]]
+                 for side in ("ours", "SyN")}  # fmt: skip
+        dice = {
+            side: [float(np.mean(one[: len(one) // 2])) for one in values] for side, values in found.items()
+        }
+        errors = {
+            side: np.abs([e for one in values for e in one[len(one) // 2 :]])
+            for side, values in found.items()
+        }
+        gain = min(a - b for a, b in zip(dice["ours"], dice["SyN"], strict=True))
+        spread = [f"{np.median(errors[side]):.1f} ({errors[side].max():.1f})" for side in ("ours", "SyN")]
+        lines.append(
+            f"| {region} | {np.median(dice['ours']):.3f} | {np.median(dice['SyN']):.3f} | {gain:+.3f} "
+            f"| {spread[0]} | {spread[1]} |"
+        )
+    return "\n".join(lines)
+
+
+def write(results: dict[str, dict[str, dict]]) -> None:
+    """Renew the table between its marks."""
+    text = README.read_text()
+    begin, end = "<!-- placement: begin -->", "<!-- placement: end -->"
+    head, rest = text.split(begin)
+    README.write_text(f"{head}{begin}\n\n{table(results)}\n\n{end}{rest.split(end)[1]}")
+
+
+def main() -> None:
+    """Run the heads that are not in the results yet."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("heads", nargs="*", default=DEFAULT_HEADS)
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--only-ours", action="store_true", help="keep SyN's results of an earlier run")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    engine.limit_threads(options.threads)
+    results = json.loads(options.results.read_text()) if options.results.exists() else {}
+    sides = {"ours": ours} if options.only_ours else {"ours": ours, "SyN": syn}
+    for name in options.heads:
+        if name in results and not options.only_ours:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            head = (
+                labelled(Path(name), Path(folder)) if Path(name).is_dir() else simulated(name, Path(folder))
+            )
+            results[head.name] = results.get(head.name, {}) | run(head, options.threads, sides)
+        options.results.write_text(json.dumps(results, indent=1))
+    whole = {
+        name: told
+        for name, told in results.items()
+        if all("s" in told.get(side, {}) for side in ("ours", "SyN"))
+    }
+    print(table(whole))
+    if options.write:
+        write(whole)
+
+
+if __name__ == "__main__":
+    main()
