@@ -6,7 +6,7 @@ numba, scipy.ndimage and scikit-image only when called.
 """
 
 from r2star.field.b0 import B0Map, estimate_b0
-from r2star.field.bias import expected_bias, predict_bias, predict_bias_map
+from r2star.field.bias import expected_bias, predict_bias, predict_bias_map, predict_packed_bias
 from r2star.field.dephasing import DephasingModel, choose_dephasing, dephasing_factor, iterate_dephasing
 from r2star.field.gradient import GAMMA_HZ_PER_UT, FieldGradient, fit_gradient, fit_packed_gradient
 from r2star.field.phase import (
@@ -37,5 +37,6 @@ __all__ = [
     "measure_phase_range",
     "predict_bias",
     "predict_bias_map",
+    "predict_packed_bias",
     "recognise_phase_unit",
 ]

@@ -86,10 +86,27 @@ def predict_bias_map(
     With ``corrected`` the R2* is the true one, from a fit with the factor: the bias of leaving it out. Where spins
     have not run far apart the bias comes from a table (`_tabulate`), right to 0.1 % of it; elsewhere voxel by voxel.
     """
-    from r2star.field.dephasing_kernels import interpolate_bias
-
     rates = np.ascontiguousarray(r2star_per_s.T, np.float32).reshape(-1)
     gradients = np.ascontiguousarray(gradient_ut_per_m.T, np.float32).reshape(3, -1)
+    bias = predict_packed_bias(
+        rates, gradients, echo_times_s, model, method, corrected=corrected, n_threads=n_threads
+    )
+    return bias.reshape(r2star_per_s.shape[::-1]).T
+
+
+def predict_packed_bias(
+    rates: NDArray[np.float32],
+    gradients: NDArray[np.float32],
+    echo_times_s: Floats,
+    model: DephasingModel,
+    method: str = "nonlinear",
+    *,
+    corrected: bool = False,
+    n_threads: int = 1,
+) -> NDArray[np.float32]:
+    """`predict_bias_map` of voxels: R2* (N,) and gradients (3, N), as `FieldGradient` holds them, give (N,)."""
+    from r2star.field.dephasing_kernels import interpolate_bias
+
     table, square_step = _tabulate(np.asarray(echo_times_s, np.float64), method, corrected)
     scales, bias = angles_per_s(model), np.empty_like(rates)
     in_parts(
@@ -104,7 +121,7 @@ def predict_bias_map(
     bias[further] = bias_of(rates[further], factor, echo_times_s, method)
     if not corrected:
         np.minimum(bias, rates, out=bias)  # never more than the measured R2*
-    return bias.reshape(r2star_per_s.shape[::-1]).T
+    return bias
 
 
 def _tabulate(times: Floats, method: str, corrected: bool) -> tuple[NDArray[np.float32], float]:

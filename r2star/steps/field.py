@@ -65,7 +65,6 @@ class GradientBias(NamedTuple):
 
     bias_map: Path | None
     derivatives: tuple[Path, ...]
-    notices: tuple[Notice, ...]
 
 
 def estimate_b0(
@@ -76,7 +75,6 @@ def estimate_b0(
     out_dir: Path,
     *,
     sidecar: dict[str, Any] | None = None,
-    assume_orientation: bool = False,
     required: bool = False,
     n_threads: int = 1,
 ) -> FieldMaps:
@@ -94,7 +92,7 @@ def estimate_b0(
     """
     try:
         return _map_field(phase, magnitude, brain_mask, echo_times_s, out_dir, dict(sidecar or {}),
-                          assume_orientation=assume_orientation, n_threads=n_threads)  # fmt: skip
+                          n_threads)  # fmt: skip
     except InputError as doubt:
         if required or doubt.code not in DOUBTS:
             raise
@@ -110,8 +108,6 @@ def _map_field(
     echo_times_s: tuple[float, ...],
     out_dir: Path,
     known: dict[str, Any],
-    *,
-    assume_orientation: bool,
     n_threads: int,
 ) -> FieldMaps:
     """`estimate_b0`, whatever the doubt."""
@@ -120,11 +116,10 @@ def _map_field(
     if not len(phase) == len(magnitude) == len(times):
         found = f"{len(phase)} phase and {len(magnitude)} magnitude images for {len(times)} echo times"
         raise InputError("E364", found, "one of each an echo is needed", path=phase[0] if phase else "")
-    brain = read_image(brain_mask, assume_orientation=assume_orientation)
+    brain = read_image(brain_mask)
     mask, grid = brain.data > 0, brain.grid
     pairs = [(phase[echo], magnitude[echo]) for echo in order]
-    echoes = read_echoes(pairs, Voxels.of(mask.T), grid, known.get("Units"),
-                         assume_orientation=assume_orientation, n_threads=n_threads)  # fmt: skip
+    echoes = read_echoes(pairs, Voxels.of(mask.T), grid, known.get("Units"), n_threads)
     with naming(pairs[0][0]):
         b0 = estimate_b0_of_arrays(echoes.phase_rad, echoes.magnitude, mask, times, n_threads)
     gradient = fit_packed_gradient(
@@ -164,7 +159,7 @@ def predict_gradient_bias(
     is what `estimate_b0` wrote; without them there is no bias.
     """
     if gradient_map is None or facts is None or not (model := _read_model(facts)).known:
-        return GradientBias(None, (), ())
+        return GradientBias(None, ())
     r2star = read_image(r2star_map)
     gradient = read_image(gradient_map).data.astype(np.float32, copy=False)
     times = np.asarray(echo_times_s, np.float64)
@@ -184,7 +179,7 @@ def predict_gradient_bias(
     )
     target = write_image(out_dir / "desc-gradientbias_R2starmap.nii.gz", bias, r2star.grid)
     told = write_json(out_dir / "desc-gradientbias_R2starmap.json", content)
-    return GradientBias(target, (target, told), ())
+    return GradientBias(target, (target, told))
 
 
 def read_dephasing(

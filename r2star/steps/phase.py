@@ -37,8 +37,6 @@ def read_echoes(
     voxels: Voxels,
     grid: Grid,
     declared: object,
-    *,
-    assume_orientation: bool = False,
     n_threads: int = 1,
 ) -> PackedEchoes:
     """Read phase and magnitude of each echo; ``declared`` is the sidecar's ``Units``.
@@ -52,7 +50,7 @@ def read_echoes(
     phase, magnitude = np.empty(shape, np.float32), np.empty(shape, np.float32)
     mean = np.zeros(voxels.mask.shape, np.float32)
     stored, size = np.empty_like(mean), np.empty_like(mean)  # each echo takes the place of the one before
-    read = partial(_read_into, grid=grid, assume_orientation=assume_orientation)
+    read = partial(_read_into, grid=grid)
     ranges = []
     with ThreadPoolExecutor(min(n_threads, 2)) as pool:
         for echo, paths in enumerate(pairs):
@@ -80,9 +78,9 @@ def decide_phase_unit(ranges: Sequence[PhaseRange], declared: object, path: Path
         return recognise_phase_unit(ranges, declared if isinstance(declared, str) else None)
 
 
-def _read_into(path: Path, room: NDArray[np.float32], *, grid: Grid, assume_orientation: bool) -> None:
+def _read_into(path: Path, room: NDArray[np.float32], *, grid: Grid) -> None:
     """Values of an image (X, Y, Z) on the grid, into (Z, Y, X)."""
-    with open_image(path, assume_orientation=assume_orientation) as reader:
+    with open_image(path) as reader:
         if reader.shape == grid.shape and reader.grid.same_as(grid, tol_mm=GRID_TOLERANCE_MM):
             reader.read_slices(reader.n_slices, out=room.T)
             return
