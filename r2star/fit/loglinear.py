@@ -6,6 +6,8 @@ near the noise, because the logarithm stretches small values (var ln M ≈ σ²/
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,22 +23,28 @@ from r2star.fit.blocks import (
     Design,
 )  # fmt: skip
 from r2star.fit.compiling import kernel
-from r2star.fit.elementary import fast_exp, fast_log
-from r2star.fit.shared import Rows, fill_decays, four_rows, four_terms
+from r2star.fit.elementary import fast_exp
+from r2star.fit.shared import Rows, add_four, fill_decays, fill_logs, four_rows
 
 FAINTEST = 1e-130  # of a fitted echo: the inverse of its square is still a number
 
 
 def fit_blocks(blocks: Blocks, design: Design) -> None:
-    """Fit ρ = −Σ wᵢ ln yᵢ and the level at the first echo, Σ uᵢ ln yᵢ; w and u depend on the echo times alone."""
+    """Fit ρ = −Σ wᵢ ln yᵢ and the level at the first echo, Σ uᵢ ln yᵢ."""
+    weights, products = make_weights(design)
+    _fit(blocks.signal, design.x, design.powers, design.x_first, weights, products, blocks.result)
+
+
+@lru_cache(maxsize=32)
+def make_weights(design: Design) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(2, E') the rows −w and u, and (3, E') the rows u², u·w and w², with zeros after the last echo."""
     x = design.x
-    slope_weights = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
-    level_weights = 1 / x.size - slope_weights * x.mean()
-    products = np.zeros((3, design.powers.shape[1]))
-    products[:, : x.size] = level_weights**2, level_weights * slope_weights, slope_weights**2
-    _fit(
-        blocks.signal, x, design.powers, design.x_first, slope_weights, level_weights, products, blocks.result
-    )
+    slope = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
+    level = 1 / x.size - slope * x.mean()
+    weights, products = np.zeros((2, design.powers.shape[1])), np.zeros((3, design.powers.shape[1]))
+    weights[:, : x.size] = -slope, level
+    products[:, : x.size] = level**2, level * slope, slope**2
+    return weights, products
 
 
 @kernel
@@ -45,82 +53,72 @@ def _fit(
     x: NDArray[np.float64],
     powers: NDArray[np.float64],
     x_first: float,
-    slope_weights: NDArray[np.float64],
-    level_weights: NDArray[np.float64],
+    weights: NDArray[np.float64],
     products: NDArray[np.float64],
     result: NDArray[np.float64],
 ) -> None:
     n_blocks, n_echoes, _ = signal.shape
-    level = np.empty(LANES)
     at_first = np.empty(LANES)
-    fitted = np.empty((n_echoes, LANES))
-    inverses = np.empty((n_echoes, LANES))
+    logs = np.empty((n_echoes, LANES))
+    decays = np.empty((n_echoes, LANES))
     no_dephasing = np.empty((0, LANES))
     for block in range(n_blocks):
         rate, amplitude = result[block, RATE], result[block, AMPLITUDE]
-        rate[:] = 0.0
-        level[:] = 0.0
-        for echo in range(n_echoes):
-            row, slope_weight, level_weight = signal[block, echo], slope_weights[echo], level_weights[echo]
-            for lane in range(LANES):
-                log_signal = fast_log(row[lane])
-                rate[lane] -= slope_weight * log_signal
-                level[lane] += level_weight * log_signal
+        fill_logs(signal[block], no_dephasing, logs)
+        _regress(logs, weights, x_first, rate, at_first, amplitude)
+        fill_decays(rate, x, no_dephasing, decays)
+        _propagate(signal[block], at_first, decays, powers, products, x_first, result[block])
+
+
+@kernel
+def _regress(logs: Rows, weights: Rows, x_first: float, rate: Rows, at_first: Rows, amplitude: Rows) -> None:
+    """Rate, fitted first echo and amplitude at t = 0."""
+    sums = np.zeros((2, LANES))
+    for echo in range(0, logs.shape[0], 4):
+        log_0, log_1, log_2, log_3 = four_rows(logs, echo)
         for lane in range(LANES):
-            at_first[lane] = fast_exp(min(max(level[lane], -700.0), 300.0))
-        for lane in range(LANES):
-            amplitude[lane] = fast_exp(min(max(level[lane] + rate[lane] * x_first, -700.0), 700.0))
-        fill_decays(rate, x, no_dephasing, fitted)
-        fill_decays(-rate, x, no_dephasing, inverses)
-        _propagate(signal[block], at_first, fitted, inverses, powers, products, x_first, result[block])
+            a, b, c, d = log_0[lane], log_1[lane], log_2[lane], log_3[lane]
+            sums[0, lane] = add_four(sums[0, lane], a, b, c, d, weights, 0, echo)
+            sums[1, lane] = add_four(sums[1, lane], a, b, c, d, weights, 1, echo)
+    level = sums[1]
+    for lane in range(LANES):
+        rate[lane] = sums[0, lane]
+        at_first[lane] = fast_exp(min(max(level[lane], -700.0), 300.0))
+    for lane in range(LANES):
+        amplitude[lane] = fast_exp(min(max(level[lane] + rate[lane] * x_first, -700.0), 700.0))
 
 
 @kernel
 def _propagate(
-    signal: Rows,
-    at_first: Rows,
-    fitted: Rows,
-    inverses: Rows,
-    powers: Rows,
-    products: Rows,
-    x_first: float,
-    result: Rows,
+    signal: Rows, at_first: Rows, decays: Rows, powers: Rows, products: Rows, x_first: float, result: Rows
 ) -> None:
     """Squared error on the magnitudes, and the variances that σ²/S² of each logarithm gives to slope and level.
 
     The estimate isn't least squares on the magnitudes, so the expected squared error is not (E − 2)·σ² but
     (E − 4 + tr JᵀJ·C)·σ², with J the Jacobian of the magnitudes and C the covariance of the estimates.
-    ``at_first`` is the fitted first echo, ``fitted`` comes as decays from 1 and ``inverses`` as one over them.
+    ``at_first`` is the fitted first echo, ``decays`` the fitted echoes over it.
     """
-    squared_error = result[SQUARED_ERROR]
-    moments = np.zeros((3, LANES))  # Σ S²·(1, x, x²)
-    covariances = np.zeros((3, LANES))  # Σ (u², u·w, w²)/S²
-    squared_error[:] = 0.0
-    per_first = 1.0 / at_first
-    for echo in range(signal.shape[0]):
-        row, s, inverse = signal[echo], fitted[echo], inverses[echo]
-        for lane in range(LANES):
-            value = max(at_first[lane] * s[lane], FAINTEST)
-            residual = row[lane] - value
-            squared_error[lane] += residual * residual
-            s[lane] = value * value
-        for lane in range(LANES):
-            one_over = min(inverse[lane] * per_first[lane], 1.0 / FAINTEST)
-            inverse[lane] = one_over * one_over
+    sums = np.zeros((7, LANES))  # Σ (y − S)², Σ S²·(1, x, x²), Σ (u², u·w, w²)/S²
     for echo in range(0, signal.shape[0], 4):
-        s_0, s_1, s_2, s_3 = four_rows(fitted, echo)
+        y_0, y_1, y_2, y_3 = four_rows(signal, echo)
+        e_0, e_1, e_2, e_3 = four_rows(decays, echo)
         for lane in range(LANES):
-            a, b, c, d = s_0[lane], s_1[lane], s_2[lane], s_3[lane]
-            moments[0, lane] += four_terms(a, b, c, d, powers, 0, echo)
-            moments[1, lane] += four_terms(a, b, c, d, powers, 1, echo)
-            moments[2, lane] += four_terms(a, b, c, d, powers, 2, echo)
-        s_0, s_1, s_2, s_3 = four_rows(inverses, echo)
-        for lane in range(LANES):
-            a, b, c, d = s_0[lane], s_1[lane], s_2[lane], s_3[lane]
-            covariances[0, lane] += four_terms(a, b, c, d, products, 0, echo)
-            covariances[1, lane] += four_terms(a, b, c, d, products, 1, echo)
-            covariances[2, lane] += four_terms(a, b, c, d, products, 2, echo)
-    _finish(moments, covariances, signal.shape[0], x_first, result)
+            a = max(at_first[lane] * e_0[lane], FAINTEST)
+            b = max(at_first[lane] * e_1[lane], FAINTEST)
+            c = max(at_first[lane] * e_2[lane], FAINTEST)
+            d = max(at_first[lane] * e_3[lane], FAINTEST)
+            p, q, r, s = y_0[lane] - a, y_1[lane] - b, y_2[lane] - c, y_3[lane] - d
+            sums[0, lane] = add_four(sums[0, lane], p * p, q * q, r * r, s * s, powers, 0, echo)
+            a, b, c, d = a * a, b * b, c * c, d * d
+            sums[1, lane] = add_four(sums[1, lane], a, b, c, d, powers, 0, echo)
+            sums[2, lane] = add_four(sums[2, lane], a, b, c, d, powers, 1, echo)
+            sums[3, lane] = add_four(sums[3, lane], a, b, c, d, powers, 2, echo)
+            a, b, c, d = 1.0 / a, 1.0 / b, 1.0 / c, 1.0 / d
+            sums[4, lane] = add_four(sums[4, lane], a, b, c, d, products, 0, echo)
+            sums[5, lane] = add_four(sums[5, lane], a, b, c, d, products, 1, echo)
+            sums[6, lane] = add_four(sums[6, lane], a, b, c, d, products, 2, echo)
+    result[SQUARED_ERROR, :] = sums[0]
+    _finish(sums[1:4], sums[4:7], signal.shape[0], x_first, result)
 
 
 @kernel

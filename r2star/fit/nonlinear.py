@@ -18,16 +18,14 @@ from numpy.typing import NDArray
 from r2star.fit.blocks import AMPLITUDE, LANES, RATE, Blocks, Design
 from r2star.fit.compiling import kernel
 from r2star.fit.elementary import fast_exp, fused
-from r2star.fit.shared import Rows, describe_fit, fill_decays, four_rows, four_terms, project_amplitude
+from r2star.fit.shared import Rows, add_four, describe_fit, fill_decays, four_rows, project_amplitude
 from r2star.fit.status import Status
 
 SingleRows = NDArray[np.float32]
 
 RATE_SPACING = 0.64  # in asinh ρ
 N_STEPS = 2
-TOLERANCE = (
-    1e-4  # of the last step; the iteration is of third order, so what remains is of the order of its cube
-)
+TOLERANCE = 1e-4  # of Newton's last step; the iteration is of third order, so what remains is of the order of its cube
 SMALLEST = 1e-30  # of the bank's entries: products with it are still normal numbers of single precision
 OK = int(Status.OK)
 AT_BOUND = int(Status.AT_BOUND)
@@ -86,7 +84,7 @@ def _fit(
     n_blocks, n_echoes, _ = signal.shape
     explained = np.empty((scaled_rates.size, LANES), np.float32)
     node = np.empty(LANES, np.int32)
-    step = np.empty(LANES)
+    doubt = np.empty(LANES)
     decays = np.empty((n_echoes, LANES))
     for block in range(n_blocks):
         y, f, rate = signal[block], _unless_all_one(dephasing[block]), result[block, RATE]
@@ -94,8 +92,8 @@ def _fit(
         _find_vertex(explained, scaled_rates, node, rate)
         for _ in range(N_STEPS):
             fill_decays(rate, x, f, decays)
-            _improve(y, decays, powers, rate, step)
-        _settle(y, f, x, rates, node, step, rate, status[block])
+            _improve(y, decays, powers, rate, doubt)
+        _settle(y, f, x, rates, node, doubt, rate, status[block])
         fill_decays(rate, x, f, decays)
         project_amplitude(y, decays, powers, result[block, AMPLITUDE])
         describe_fit(y, decays, powers, x_first, result[block])
@@ -186,11 +184,12 @@ def _find_vertex(
 
 
 @kernel
-def _improve(y: Rows, decays: Rows, powers: Rows, rate: Rows, step: Rows) -> None:
+def _improve(y: Rows, decays: Rows, powers: Rows, rate: Rows, doubt: Rows) -> None:
     """One step of Halley's iteration on g(ρ) = mean of x under y·e − mean of x under e².
 
     Under weights that are exponential in ρ the derivative of a mean is a variance, and that of a variance a
-    third central moment, each with the sign and the factor of the exponent.
+    third central moment, each with the sign and the factor of the exponent. ``doubt`` falls below zero where
+    Newton's step was short and g rose: Halley's is short, too, where g is level, far from its zero.
     """
     sums = np.zeros((8, LANES))  # Σ y·e·xᵏ, then Σ e²·xᵏ
     for echo in range(0, y.shape[0], 4):
@@ -203,10 +202,10 @@ def _improve(y: Rows, decays: Rows, powers: Rows, rate: Rows, step: Rows) -> Non
                 y_2[lane] * e_2[lane],
                 y_3[lane] * e_3[lane],
             )
-            sums[0, lane] += four_terms(a, b, c, d, powers, 0, echo)
-            sums[1, lane] += four_terms(a, b, c, d, powers, 1, echo)
-            sums[2, lane] += four_terms(a, b, c, d, powers, 2, echo)
-            sums[3, lane] += four_terms(a, b, c, d, powers, 3, echo)
+            sums[0, lane] = add_four(sums[0, lane], a, b, c, d, powers, 0, echo)
+            sums[1, lane] = add_four(sums[1, lane], a, b, c, d, powers, 1, echo)
+            sums[2, lane] = add_four(sums[2, lane], a, b, c, d, powers, 2, echo)
+            sums[3, lane] = add_four(sums[3, lane], a, b, c, d, powers, 3, echo)
         for lane in range(LANES):
             a, b, c, d = (
                 e_0[lane] * e_0[lane],
@@ -214,10 +213,10 @@ def _improve(y: Rows, decays: Rows, powers: Rows, rate: Rows, step: Rows) -> Non
                 e_2[lane] * e_2[lane],
                 e_3[lane] * e_3[lane],
             )
-            sums[4, lane] += four_terms(a, b, c, d, powers, 0, echo)
-            sums[5, lane] += four_terms(a, b, c, d, powers, 1, echo)
-            sums[6, lane] += four_terms(a, b, c, d, powers, 2, echo)
-            sums[7, lane] += four_terms(a, b, c, d, powers, 3, echo)
+            sums[4, lane] = add_four(sums[4, lane], a, b, c, d, powers, 0, echo)
+            sums[5, lane] = add_four(sums[5, lane], a, b, c, d, powers, 1, echo)
+            sums[6, lane] = add_four(sums[6, lane], a, b, c, d, powers, 2, echo)
+            sums[7, lane] = add_four(sums[7, lane], a, b, c, d, powers, 3, echo)
     for lane in range(LANES):
         per_data, per_model = 1.0 / sums[0, lane], 1.0 / sums[4, lane]
         mean_d, square_d, cube_d = (
@@ -234,8 +233,10 @@ def _improve(y: Rows, decays: Rows, powers: Rows, rate: Rows, step: Rows) -> Non
         slope = 2.0 * (square_m - mean_m * mean_m) - (square_d - mean_d * mean_d)
         skew_d = cube_d - mean_d * (3.0 * square_d - 2.0 * mean_d * mean_d)
         skew_m = cube_m - mean_m * (3.0 * square_m - 2.0 * mean_m * mean_m)
-        step[lane] = -2.0 * g * slope / (2.0 * slope * slope - g * (skew_d - 4.0 * skew_m))
-        rate[lane] += min(max(step[lane], -1.0 - abs(rate[lane])), 1.0 + abs(rate[lane]))
+        step = -2.0 * g * slope / (2.0 * slope * slope - g * (skew_d - 4.0 * skew_m))
+        reach = 1.0 + abs(rate[lane])
+        doubt[lane] = abs(g) - TOLERANCE * reach * slope
+        rate[lane] += min(max(step, -reach), reach)
 
 
 @kernel
@@ -245,14 +246,14 @@ def _settle(
     x: Rows,
     rates: Rows,
     node: NDArray[np.int32],
-    step: Rows,
+    doubt: Rows,
     rate: Rows,
     status: NDArray[np.uint8],
 ) -> None:
-    """Mark optima outside the bank, and bisect where the last step was large or left the best node's bracket."""
+    """Mark optima outside the bank, and bisect where the rate has not settled or left the best node's bracket."""
     last = rates.size - 1
     for lane in range(LANES):
-        settled = abs(step[lane]) < TOLERANCE * (1.0 + abs(rate[lane]))
+        settled = doubt[lane] < 0.0
         inside = 0 < node[lane] < last
         k = min(max(node[lane], 1), last - 1)
         low, high = rates[k - 1], rates[k + 1]

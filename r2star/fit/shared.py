@@ -18,11 +18,25 @@ from r2star.fit.blocks import (
     SQUARED_ERROR,
 )
 from r2star.fit.compiling import helper, kernel
-from r2star.fit.elementary import fast_exp, fused
+from r2star.fit.elementary import fast_exp, fast_log, fused
 
 Rows = NDArray[np.float64]
 
+TINY = 1e-150  # what a logarithm is taken of, at least: its square is still a number
 EVEN = 1e-14  # of the span: a departure of rounding, which no result can show
+
+
+@kernel
+def fill_logs(y: Rows, f: Rows, logs: Rows) -> None:
+    """ln(M/|F|)."""
+    for echo in range(y.shape[0]):
+        row, log = y[echo], logs[echo]
+        for lane in range(LANES):
+            log[lane] = fast_log(max(row[lane], TINY))
+        if f.shape[0] > 0:
+            factor = f[echo]
+            for lane in range(LANES):
+                log[lane] -= fast_log(max(factor[lane], TINY))
 
 
 @kernel
@@ -63,11 +77,12 @@ def four_rows(rows: Rows, echo: int) -> tuple[Rows, Rows, Rows, Rows]:
 
 
 @helper
-def four_terms(a: float, b: float, c: float, d: float, weights: Rows, k: int, echo: int) -> float:
-    """a, b, c and d times the weights k of the echo and the three after it, summed."""
-    return fused(a, weights[k, echo], b * weights[k, echo + 1]) + fused(
-        c, weights[k, echo + 2], d * weights[k, echo + 3]
-    )
+def add_four(total: float, a: float, b: float, c: float, d: float, weights: Rows, k: int, echo: int) -> float:
+    """The total and a, b, c and d times the weights k of the echo and the three after it."""
+    total = fused(d, weights[k, echo + 3], total)
+    total = fused(c, weights[k, echo + 2], total)
+    total = fused(b, weights[k, echo + 1], total)
+    return fused(a, weights[k, echo], total)
 
 
 @kernel
@@ -79,10 +94,10 @@ def project_amplitude(y: Rows, decays: Rows, powers: Rows, amplitude: Rows) -> N
         e_0, e_1, e_2, e_3 = four_rows(decays, echo)
         for lane in range(LANES):
             a, b, c, d = e_0[lane], e_1[lane], e_2[lane], e_3[lane]
-            sums[0, lane] += four_terms(
-                a * y_0[lane], b * y_1[lane], c * y_2[lane], d * y_3[lane], powers, 0, echo
+            sums[0, lane] = add_four(
+                sums[0, lane], a * y_0[lane], b * y_1[lane], c * y_2[lane], d * y_3[lane], powers, 0, echo
             )
-            sums[1, lane] += four_terms(a * a, b * b, c * c, d * d, powers, 0, echo)
+            sums[1, lane] = add_four(sums[1, lane], a * a, b * b, c * c, d * d, powers, 0, echo)
     for lane in range(LANES):
         amplitude[lane] = sums[0, lane] / sums[1, lane]
 
@@ -94,25 +109,22 @@ def describe_fit(y: Rows, decays: Rows, powers: Rows, x_first: float, result: Ro
     ``result`` comes with RATE and, at the first echo, AMPLITUDE. The variances are those of an efficient
     estimator under noise of σ = 1.
     """
-    amplitude, squared_error = result[AMPLITUDE], result[SQUARED_ERROR]
-    moments = np.zeros((3, LANES))  # Σ e²·xᵏ
-    squared_error[:] = 0.0
+    amplitude = result[AMPLITUDE]
+    sums = np.zeros((4, LANES))  # Σ (y − a·e)², Σ e²·xᵏ
     for echo in range(0, y.shape[0], 4):
         y_0, y_1, y_2, y_3 = four_rows(y, echo)
         e_0, e_1, e_2, e_3 = four_rows(decays, echo)
         for lane in range(LANES):
-            a = y_0[lane] - amplitude[lane] * e_0[lane]
-            b = y_1[lane] - amplitude[lane] * e_1[lane]
-            c = y_2[lane] - amplitude[lane] * e_2[lane]
-            d = y_3[lane] - amplitude[lane] * e_3[lane]
-            squared_error[lane] += four_terms(a * a, b * b, c * c, d * d, powers, 0, echo)
-        for lane in range(LANES):
             a, b, c, d = e_0[lane], e_1[lane], e_2[lane], e_3[lane]
+            p, q = y_0[lane] - amplitude[lane] * a, y_1[lane] - amplitude[lane] * b
+            r, s = y_2[lane] - amplitude[lane] * c, y_3[lane] - amplitude[lane] * d
+            sums[0, lane] = add_four(sums[0, lane], p * p, q * q, r * r, s * s, powers, 0, echo)
             a, b, c, d = a * a, b * b, c * c, d * d
-            moments[0, lane] += four_terms(a, b, c, d, powers, 0, echo)
-            moments[1, lane] += four_terms(a, b, c, d, powers, 1, echo)
-            moments[2, lane] += four_terms(a, b, c, d, powers, 2, echo)
-    _invert_information(moments, x_first, result)
+            sums[1, lane] = add_four(sums[1, lane], a, b, c, d, powers, 0, echo)
+            sums[2, lane] = add_four(sums[2, lane], a, b, c, d, powers, 1, echo)
+            sums[3, lane] = add_four(sums[3, lane], a, b, c, d, powers, 2, echo)
+    result[SQUARED_ERROR, :] = sums[0]
+    _invert_information(sums[1:], x_first, result)
     result[FREEDOM, :] = y.shape[0] - 2.0
 
 

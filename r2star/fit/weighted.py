@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from r2star.fit.blocks import AMPLITUDE, LANES, RATE, Blocks, Design
 from r2star.fit.compiling import kernel
-from r2star.fit.elementary import fast_exp, fast_log
-from r2star.fit.shared import Rows, describe_fit, fill_decays, four_rows, four_terms
+from r2star.fit.elementary import fast_exp
+from r2star.fit.shared import Rows, add_four, describe_fit, fill_decays, fill_logs, four_rows
 
 N_REFITS = 3
-TINY = 1e-150  # what a logarithm is taken of, at least: its square is still a number
 
 
 def fit_blocks(blocks: Blocks, design: Design) -> None:
@@ -36,33 +35,23 @@ def _fit(
     n_blocks, n_echoes, _ = signal.shape
     logs = np.empty((n_echoes, LANES))
     decays = np.empty((n_echoes, LANES))
+    level = np.empty(LANES)
     for block in range(n_blocks):
         y, f, rate, amplitude = signal[block], dephasing[block], result[block, RATE], result[block, AMPLITUDE]
-        _fill_logs(y, f, logs)
+        fill_logs(y, f, logs)
         rate[:] = 0.0
         for _ in range(1 + N_REFITS):
             fill_decays(rate, x, f, decays)
-            _regress(logs, decays, powers, rate, amplitude)
+            _regress(logs, decays, powers, rate, level)
+        for lane in range(LANES):
+            amplitude[lane] = fast_exp(min(max(level[lane], -340.0), 340.0))
         fill_decays(rate, x, f, decays)
         describe_fit(y, decays, powers, x_first, result[block])
 
 
 @kernel
-def _fill_logs(y: Rows, f: Rows, logs: Rows) -> None:
-    """ln(M/|F|)."""
-    for echo in range(y.shape[0]):
-        row, log = y[echo], logs[echo]
-        for lane in range(LANES):
-            log[lane] = fast_log(max(row[lane], TINY))
-        if f.shape[0] > 0:
-            factor = f[echo]
-            for lane in range(LANES):
-                log[lane] -= fast_log(max(factor[lane], TINY))
-
-
-@kernel
-def _regress(logs: Rows, decays: Rows, powers: Rows, rate: Rows, amplitude: Rows) -> None:
-    """Straight line through the logarithms, weights e²: rate is minus its slope, amplitude exp of its level at x = 0.
+def _regress(logs: Rows, decays: Rows, powers: Rows, rate: Rows, level: Rows) -> None:
+    """Straight line through the logarithms, weights e²: rate is minus its slope, level its height at x = 0.
 
     x runs from the first echo, where a decay has its weight, so the differences below lose no digits.
     """
@@ -73,15 +62,14 @@ def _regress(logs: Rows, decays: Rows, powers: Rows, rate: Rows, amplitude: Rows
         for lane in range(LANES):
             a, b, c, d = e_0[lane], e_1[lane], e_2[lane], e_3[lane]
             a, b, c, d = a * a, b * b, c * c, d * d
-            sums[0, lane] += four_terms(a, b, c, d, powers, 0, echo)
-            sums[1, lane] += four_terms(a, b, c, d, powers, 1, echo)
-            sums[2, lane] += four_terms(a, b, c, d, powers, 2, echo)
+            sums[0, lane] = add_four(sums[0, lane], a, b, c, d, powers, 0, echo)
+            sums[1, lane] = add_four(sums[1, lane], a, b, c, d, powers, 1, echo)
+            sums[2, lane] = add_four(sums[2, lane], a, b, c, d, powers, 2, echo)
             a, b, c, d = a * log_0[lane], b * log_1[lane], c * log_2[lane], d * log_3[lane]
-            sums[3, lane] += four_terms(a, b, c, d, powers, 0, echo)
-            sums[4, lane] += four_terms(a, b, c, d, powers, 1, echo)
+            sums[3, lane] = add_four(sums[3, lane], a, b, c, d, powers, 0, echo)
+            sums[4, lane] = add_four(sums[4, lane], a, b, c, d, powers, 1, echo)
     w, w_x, w_xx, w_log, w_x_log = sums[0], sums[1], sums[2], sums[3], sums[4]
     for lane in range(LANES):
         inverse = 1.0 / (w[lane] * w_xx[lane] - w_x[lane] * w_x[lane])
         rate[lane] = (w_x[lane] * w_log[lane] - w[lane] * w_x_log[lane]) * inverse
-        level = (w_xx[lane] * w_log[lane] - w_x[lane] * w_x_log[lane]) * inverse
-        amplitude[lane] = fast_exp(min(max(level, -340.0), 340.0))
+        level[lane] = (w_xx[lane] * w_log[lane] - w_x[lane] * w_x_log[lane]) * inverse

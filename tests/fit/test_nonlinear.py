@@ -52,6 +52,20 @@ def test_optimum_of_a_general_solver() -> None:
         np.testing.assert_allclose(decay.residual[value], np.sqrt(squares[value] / 4), rtol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["nonlinear", "weighted", "loglinear"])
+def test_two_echoes_give_their_logarithms_slope_at_every_rate(method: str) -> None:
+    """The fit of two echoes is exact; at rates 2.40660 and 4.05895 an iteration can stall far from the optimum."""
+    dimensionless = np.concatenate(
+        [
+            np.linspace(-3, 7, 20_001),
+            *(centre + np.linspace(-3e-4, 3e-4, 3001) for centre in (2.4066, 4.05895)),
+        ]
+    )
+    signal = np.exp(-dimensionless[:, None] * [0.0, 1.0])
+    decay = fit_decay(signal, [0.004, 0.009], method)
+    np.testing.assert_allclose(decay.r2star_per_s, dimensionless / 0.005, rtol=1e-9, atol=1e-9)
+
+
 def test_standard_errors_are_those_of_the_normal_equations() -> None:
     rng = np.random.default_rng(3)
     times = np.array([0.005, 0.009, 0.017, 0.024])
