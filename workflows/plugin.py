@@ -137,6 +137,10 @@ class TellsWhy:
     """A plugin that keeps a failed node's traceback on it before the status callback asks for it."""
 
     def _clean_queue(self, jobid: int, graph: Any, result: dict[str, Any] | None = None) -> Any:
+        if result and isinstance(
+            result["traceback"], str
+        ):  # of a killed job: nipype adds lines to it, as to a list
+            result["traceback"] = result["traceback"].splitlines(keepends=True)
         self.procs[jobid].failure = (result or {}).get("traceback")  # type: ignore[attr-defined]
         return super()._clean_queue(jobid, graph, result=result)  # type: ignore[misc]
 

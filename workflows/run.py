@@ -40,8 +40,8 @@ class Engine:
             graph.run(plugin=self._plugin(watcher))
         except R2starError:
             raise
-        except Exception as error:  # nipype re-raises the first failed node's; the watcher has them all
-            if not any(watcher.results.values()):
+        except Exception as error:  # a failed node's, of which the watcher knows, or the engine's own
+            if not (settings.stop_on_first_crash and any(watcher.results.values())):
                 told = "".join(traceback.format_exception(error))
                 watcher.fail_rest(units, fault_of(told, "the engine stopped"))
         watcher.check_all(units, stopped=settings.stop_on_first_crash)

@@ -99,7 +99,7 @@ def error_of(node: Any) -> R2starError:
         return EnvironmentFault(
             "E608",
             f"{DEAD_WORKER} in the stage '{node.stage.words}' (killed, or out of memory)",
-            f"this stage needs about {node.mem_gb:.0f} GB",
+            f"this stage needs about {node.mem_gb:.1f} GB",
             "give more memory or fewer --nprocs, and run again",
         )
     try:
@@ -113,7 +113,7 @@ def fault_of(traceback: str, what: str, mem_gb: float = 1.0) -> R2starError:
     """What a traceback of the engine itself means: disk or memory, else the program's own fault."""
     cause = last_line(traceback)
     if cause.startswith("MemoryError"):
-        needed = f"about {mem_gb:.0f} GB are needed"
+        needed = f"about {mem_gb:.1f} GB are needed"
         return EnvironmentFault("E603", "memory ran out", needed, "raise the limit or lower --nprocs")
     return fault_in_text(traceback) or ProcessingError(
         "E499", f"{what}: {cause or 'unknown cause'}", fix="see the crash report in logs/"

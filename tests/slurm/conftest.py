@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cluster import said, wait_for
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "sinfo")
 
@@ -91,18 +92,6 @@ def start(folder: Path) -> None:
     subprocess.run(["munged", "--force", *options], check=True, capture_output=True)
     for program in ("slurmctld", "slurmd"):
         subprocess.run([program], check=True, capture_output=True)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail(f"waited {seconds:.0f} s for {what}")
-        time.sleep(0.5)
-
-
-def said(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cluster import said, wait_for
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 LABELS = ("01", "02", "03")
@@ -67,3 +69,43 @@ def test_a_cluster_gives_the_same_states_and_bytes(
     )
     assert again.returncode == 0
     assert "Nothing to do." in again.stdout
+
+
+def held_jobs() -> dict[str, str]:
+    """Jobs that wait for their release: name → number."""
+    lines = said("squeue", "-h", "-t", "PENDING", "-o", "%j %i").splitlines()
+    return dict(line.split() for line in lines)
+
+
+@pytest.mark.slow
+def test_a_job_that_the_cluster_kills_fails_its_unit_alone(
+    slurm: Path, tmp_path: Path, r2star: Run, dataset: Path
+) -> None:
+    file, out = tmp_path / "held.json", tmp_path / "out"
+    file.write_text(
+        json.dumps({"plugin": "SLURM", "plugin_args": {"sbatch_args": "--hold --mem=1G --time=10"}})
+    )
+    words = ("participant", "--fit-only", "-w", tmp_path / "work", "--participant-label", "01", "03")
+    ended: list[subprocess.CompletedProcess[str]] = []
+    running = threading.Thread(
+        target=lambda: ended.append(
+            r2star("app", dataset / "bids", out, *words, "--nipype-plugin-file", file)
+        )
+    )
+    running.start()
+    wait_for(lambda: any("sub_03" in name for name in held_jobs()), 60, "the job of sub-03")
+    said("scancel", next(number for name, number in held_jobs().items() if "sub_03" in name))
+
+    def release() -> bool:
+        for number in held_jobs().values():
+            said("scontrol", "release", number)
+        return not running.is_alive()
+
+    wait_for(release, 240, "the end of the run")
+    assert ended[0].returncode == 1
+    assert states(out) == [("sub-01", "ok", "n/a"), ("sub-03", "failed_env", "R2S-E608")]
+    (told,) = [line for line in ended[0].stderr.splitlines() if line.startswith("ERROR") and "sub-03" in line]
+    assert "out of memory" in told
+    again = r2star("app", dataset / "bids", out, *words)
+    assert again.returncode == 0
+    assert [row[1] for row in states(out)] == ["ok", "ok"]
