@@ -1,4 +1,4 @@
-"""What a run was asked to do: one frozen dataclass, made once from the command line. Imports only errors.
+"""What a run was asked to do: one frozen dataclass a level, made once from the command line. Imports nothing.
 
 Functions never take the whole of it; each takes what it uses. ``result_key`` hashes exactly the settings that
 can change a result, so that results of different settings never mix.
@@ -23,6 +23,16 @@ _NOT_IN_RESULTS = frozenset(
         "skip_bids_validation", "verbosity", "debug", "force", "derivatives",
     }
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GroupOptions:
+    """What a run of the second level was asked for, beside its two folders."""
+
+    model_file: Path | None = None  # the built-in models without one
+    allow_mixed_field: bool = False
+    iron: str | None = None  # a calibration's name or TOML file
+    strict: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from markdown_table import cell, table
 
 #: command → module that has its ``build_parser``
 COMMANDS = {
-    "r2star": "r2star.cli.app",
+    "r2star": "r2star.cli.options",
     "r2star-fit": "r2star.cli.fit",
     "r2star-simulate": "r2star.cli.simulate",
     "r2star-submit": "r2star.cli.submit",

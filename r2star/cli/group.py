@@ -6,6 +6,7 @@ from pathlib import Path
 
 from r2star.cli.common import say, say_notice
 from r2star.errors import UsageError
+from r2star.settings import GroupOptions
 
 _MOST_WARNINGS = 20
 
@@ -13,30 +14,15 @@ _MOST_WARNINGS = 20
 def run_group(
     bids_dir: Path,
     output_dir: Path,
-    model_file: Path | None = None,
-    *,
-    allow_mixed_field: bool = False,
-    iron: str | None = None,
-    strict: bool = False,
-    force: bool = False,
+    options: GroupOptions | None = None,
 ) -> int:
-    """Run the second level; 0 where every model that was asked for has its numbers, 1 where one was refused.
-
-    ``force`` is taken for symmetry with the first level: a second level is always made anew.
-    """
+    """Run the second level; 0 where every model that was asked for has its numbers, 1 where one was refused."""
     from r2star.steps.group import analyse_group
 
     bids_dir, output_dir = Path(bids_dir), Path(output_dir)
     if not bids_dir.is_dir():
         raise UsageError("E501", "no such folder", "the BIDS dataset", path=bids_dir)
-    outputs = analyse_group(
-        bids_dir,
-        output_dir,
-        model_file=model_file,
-        allow_mixed_field=allow_mixed_field,
-        iron=iron,
-        strict=strict,
-    )
+    outputs = analyse_group(bids_dir, output_dir, options)
     for notice in outputs.notices[:_MOST_WARNINGS]:
         say_notice(notice)
     if len(outputs.notices) > _MOST_WARNINGS:

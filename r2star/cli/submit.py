@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from r2star import __version__
-from r2star.cli.app import build_parser as build_r2star_parser
 from r2star.cli.app import settings_from
 from r2star.cli.common import Parser, run_command, say
+from r2star.cli.options import build_parser as build_r2star_parser
 from r2star.cli.preparation import check_folders, refuse_mixed_results, settle
 from r2star.cli.submit_plan import Plan, make_plan
 from r2star.cli.submit_status import say_status

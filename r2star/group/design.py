@@ -102,8 +102,8 @@ def complete_rows(
         of_patients = any("patients" in _functions(variable, rules) for variable in term.variables)
         for variable in term.variables:
             needed = patient if of_patients else np.ones_like(patient)
-            usable &= ~needed | _present(_column(columns, variable.column))
-    return usable & (_present(_column(columns, formula.random)) if formula.random else True)
+            usable &= ~needed | is_present(_column(columns, variable.column))
+    return usable & (is_present(_column(columns, formula.random)) if formula.random else True)
 
 
 def build_design(
@@ -234,5 +234,6 @@ def _column(columns: Mapping[str, Array], name: str) -> Array:
     return np.asarray(columns[name])
 
 
-def _present(values: Array) -> Array:
+def is_present(values: Array) -> Array:
+    """(N,) True where a column has a value: a finite number, or text."""
     return np.asarray(values != "") if values.dtype == object else np.isfinite(values)

@@ -7,7 +7,7 @@ The JSON Schema ``model.schema.json`` in this folder is the definition: editors 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,11 @@ class ColumnRule:
     merge: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     controls: str = ""  # what controls count as, in a category of patients
     optional: bool = False
+
+    @property
+    def of_patients(self) -> bool:
+        """Whether patients alone have it."""
+        return self.centre == "patients" or bool(self.controls)
 
 
 @dataclass(frozen=True)
@@ -225,8 +230,3 @@ def _is(value: object, kind: str) -> bool:
 
 def _refuse(path: str, found: str, needed: str) -> None:
     raise UsageError("E713", found, needed, "see docs/reference/model-file.md", path=path)
-
-
-def used_columns(models: Sequence[ModelSpec]) -> tuple[str, ...]:
-    """Every column that some model needs."""
-    return tuple(dict.fromkeys(name for model in models for name in model.formula.columns))

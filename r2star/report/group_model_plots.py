@@ -17,6 +17,7 @@ from r2star.group.formula import Formula
 from r2star.group.joint import RegionFit
 from r2star.group.ols import estimate_contrast, fit_ols, rank_deficient
 from r2star.group.rows import Row, is_number
+from r2star.report.facts import in_prose
 from r2star.report.group_data import FigureData
 from r2star.report.group_style import (
     CONTROL_COLOUR,
@@ -29,7 +30,6 @@ from r2star.report.group_style import (
     panel_grid,
     points,
     spread,
-    title_of,
 )  # fmt: skip
 
 #: Terms of the built-in models, as a reader of the figures calls them.
@@ -60,10 +60,10 @@ def plot_forest(figures: FigureData) -> Any:
                 value, k, s=20, color=colour if significant else "white", edgecolors=colour, zorder=3
             )
         axis.axvline(0, color="0.6", lw=0.7, zorder=0)
-        axis.set_yticks(range(len(rows)), [title_of(str(row["region"])) for row in rows])
+        axis.set_yticks(range(len(rows)), [in_prose(str(row["region"])) for row in rows])
         axis.set_ylim(len(rows) - 0.4, -0.6)
         axis.set_xlim(limits[_scale_of(rows)])
-        axis.set_title(_in_prose(term))
+        axis.set_title(_term_in_prose(term))
         axis.set_xlabel(_scale_of(rows))
     add_legend(
         figure, [marker(PATIENT_COLOUR, "p < 0.05, adjusted"), marker("#595959", "other", filled=False)]
@@ -102,7 +102,7 @@ def _forest_panels(figures: FigureData) -> list[tuple[str, list[Row]]]:
     return panels
 
 
-def _in_prose(term: str) -> str:
+def _term_in_prose(term: str) -> str:
     return PROSE.get(term, term.replace("_", " ").replace(" - ", " − "))
 
 
@@ -133,9 +133,9 @@ def plot_partial_residuals(figures: FigureData) -> Any:
         fit, term = fits[index // len(terms)], terms[index % len(terms)]
         _partial_residuals(axis, fit, term)
         if index % len(terms) == 0:
-            axis.set_ylabel(f"{title_of(fit.region)}\npartial R2* (1/s)")
+            axis.set_ylabel(f"{in_prose(fit.region)}\npartial R2* (1/s)")
         if index // len(terms) == len(fits) - 1:
-            axis.set_xlabel(f"{_in_prose(term)}\ncentred")
+            axis.set_xlabel(f"{_term_in_prose(term)}\ncentred")
     return figure
 
 
@@ -170,7 +170,7 @@ def plot_sites(figures: FigureData) -> Any:
         _plot_by_site(
             pair, fit, _site_residuals(fit, result.spec.formula, figures.rules), last=k == len(fits) - 1
         )
-        pair[0].set_ylabel(f"{title_of(fit.region)}\n(1/s)")
+        pair[0].set_ylabel(f"{in_prose(fit.region)}\n(1/s)")
     axes[0].set_title("before")
     axes[1].set_title("after adjustment for site")
     return figure

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from r2star.group.ages import OLDEST_SHOWN_AGE
 from r2star.report.group_data import FigureData
 from r2star.report.group_style import (
     CONTROL_COLOUR,
     GROUP_COLOURS,
-    OLDEST_SHOWN_AGE,
     PATIENT_COLOUR,
     add_legend,
     age_ticks,

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from r2star.group.ages import OLDEST_SHOWN_AGE
+from r2star.report.facts import in_prose
+
 #: Okabe & Ito's colours, told apart by readers with any colour vision.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
@@ -15,7 +18,6 @@ CONTROL_COLOUR, PATIENT_COLOUR = BLUE, VERMILION
 GROUP_COLOURS = (BLUE, SKY, ORANGE, VERMILION, PURPLE, GREEN, BLACK)
 
 PANEL_WIDTH_IN, PANEL_HEIGHT_IN = 2.3, 2.1
-OLDEST_SHOWN_AGE = 89.0
 #: Beyond so many, points are small, and the vector file holds them as a picture.
 MANY_POINTS = 1000
 
@@ -53,15 +55,6 @@ def add_legend(figure: Any, handles: Sequence[Any]) -> None:
     figure.legend(
         handles=handles, loc="upper center", ncols=len(handles), bbox_to_anchor=(0.5, 1.0), borderaxespad=0.3
     )
-
-
-def title_of(region: str) -> str:
-    """A region's name in prose.
-
-    >>> title_of("substantia_nigra")
-    'Substantia nigra'
-    """
-    return region.replace("_", " ").capitalize()
 
 
 def marker(colour: str, label: str, *, filled: bool = True) -> Any:
@@ -120,6 +113,6 @@ def points(axis: Any, x: Any, y: Any, colour: str, size: float = 5, alpha: float
 
 def name_axes(axis: Any, region: str, x: str, y: str) -> None:
     """The region as title, and what the axes are."""
-    axis.set_title(title_of(region))
+    axis.set_title(in_prose(region))
     axis.set_xlabel(x)
     axis.set_ylabel(y)

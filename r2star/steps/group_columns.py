@@ -1,7 +1,4 @@
-"""Step: units and covariates as the columns that models take. May import group, files and errors.
-
-One entry a participant and session: runs are averaged, acquisitions never are.
-"""
+"""Step: covariates as the columns that models take, one entry a visit. May import group, files and errors."""
 
 from __future__ import annotations
 
@@ -11,30 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from r2star.bids.entities import natural_key
-from r2star.errors import InputError, Notice, UsageError
-from r2star.group.model import ColumnRule, ModelFile, ModelSpec, Outcome
+from r2star.errors import InputError, Notice
+from r2star.group.model import ColumnRule, ModelFile, ModelSpec
 from r2star.group.rows import CohortData
-from r2star.steps.group_gather import Gathered
+from r2star.steps.group_fields import FIELD
 from r2star.steps.group_people import People, parse_level, parse_number
-
-FIELD = "field_strength_tesla"
-YEARS = "years_from_baseline"
-
-#: Units that differ in one of these were not measured alike: acquisition, contrast agent, reconstruction.
-_NEVER_POOLED = ("acq", "ce", "rec")
-#: The structures by which the main segmentation is known where there are several.
-_MAIN_REGIONS = frozenset({"caudate", "putamen", "pallidum", "thalamus", "red_nucleus", "substantia_nigra"})
-
-
-@dataclass(frozen=True)
-class Visits:
-    """Participant × session: labels, the visit of each unit (−1: not used), and the first visit of each participant."""
-
-    participant: Any
-    session: Any
-    of_unit: Any
-    baseline: Any
+from r2star.steps.group_visits import Visits
 
 
 @dataclass(frozen=True)
@@ -47,51 +26,6 @@ class Covariates:
     patient: Any
     known_group: Any
     notices: tuple[Notice, ...]
-
-
-def find_visits(gathered: Gathered, people: People, outcome: Outcome) -> Visits:
-    """Group units into visits; R2S-E715 where acquisitions, contrast agents or reconstructions would be mixed.
-
-    The first visit of a participant is that of the least years from baseline, of equal ones (or where none is told)
-    the first session in natural order.
-    """
-    protocols = [tuple(unit.entities.get(key, "") for key in _NEVER_POOLED) for unit in gathered.units]
-    wanted = _one_protocol(protocols, outcome.acquisition)
-    keys = [
-        (unit.entities["sub"], unit.entities.get("ses", "")) if protocol == wanted else None
-        for unit, protocol in zip(gathered.units, protocols)
-    ]
-    visits = list(dict.fromkeys(key for key in keys if key is not None))
-    index = {key: k for k, key in enumerate(visits)}
-    years = {key: _years(people, key) for key in visits}
-    first: dict[str, tuple[str, str]] = {}
-    for key in sorted(visits, key=lambda key: (years[key], natural_key(key[1]))):
-        first.setdefault(key[0], key)
-    return Visits(
-        np.array([sub for sub, _ in visits], dtype=object), np.array([ses for _, ses in visits], dtype=object),
-        np.array([-1 if key is None else index[key] for key in keys]),
-        np.array([first[sub] == (sub, ses) for sub, ses in visits]),
-    )  # fmt: skip
-
-
-def _one_protocol(protocols: Sequence[tuple[str, ...]], acquisition: str) -> tuple[str, ...]:
-    """The acquisition, contrast agent and reconstruction that take part: the only ones, or those that were named."""
-    found = sorted({one for one in protocols if not acquisition or one[0] == acquisition})
-    if len(found) == 1:
-        return found[0]
-    named = [
-        " ".join(f"{key}-{label or '(none)'}" for key, label in zip(_NEVER_POOLED, one)) for one in found
-    ]
-    fix = 'name it in the model file: outcome.acquisition = "..."'
-    if found and len({one[0] for one in found}) == 1:
-        fix = "give the units of one kind an output folder of their own (--bids-filter-file selects them)"
-    raise UsageError("E715", f"acquisitions: {', '.join(named) or 'none'}", "one", fix)
-
-
-def _years(people: People, key: tuple[str, str]) -> float:
-    cell = people.cell(*key, YEARS)
-    value = parse_number(cell, YEARS)[0] if cell else np.nan
-    return float(np.nan_to_num(value))
 
 
 def read_covariates(
@@ -231,115 +165,6 @@ def adapt_formula(
         test for test in spec.tests if not test.term or any(term.label == test.term for term in terms)
     )
     return replace(spec, formula=replace(spec.formula, terms=terms), tests=tests), gone
-
-
-class OutcomeTable:
-    """Outcomes by region and visit, from the gathered rows."""
-
-    def __init__(self, gathered: Gathered, visits: Visits) -> None:
-        self._gathered, self._visits = gathered, visits
-        self._codes = {
-            name: gathered.rows[name].combine_chunks().dictionary_encode()
-            for name in ("segmentation", "region", "hemisphere")
-        }
-
-    def names(self, column: str) -> list[str]:
-        """All values of a key column."""
-        return sorted(self._codes[column].dictionary.to_pylist())
-
-    def segmentation(self, outcome: Outcome) -> str:
-        """The segmentation that is asked for, or the one with most of the main structures."""
-        known = self.names("segmentation")
-        if outcome.segmentation:
-            if outcome.segmentation not in known:
-                raise UsageError(
-                    "E717", f"no segmentation {outcome.segmentation!r}", f"one of {', '.join(known)}"
-                )
-            return outcome.segmentation
-        return max(
-            sorted(known, reverse=True), key=lambda name: len(_MAIN_REGIONS & set(self._regions_of(name)))
-        )
-
-    def _regions_of(self, segmentation: str) -> list[str]:
-        rows = self._is("segmentation", segmentation)
-        codes = self._codes["region"].indices.to_numpy()[rows]
-        _, first = np.unique(codes, return_index=True)
-        return [self._codes["region"].dictionary[int(codes[k])].as_py() for k in np.sort(first)]
-
-    def _is(self, column: str, value: str) -> Any:
-        encoded = self._codes[column]
-        known = encoded.dictionary.to_pylist()
-        return encoded.indices.to_numpy() == (known.index(value) if value in known else -1)
-
-    def regions(self, outcome: Outcome) -> list[str]:
-        """Regions in the order of the tables; R2S-E717 for one that is not there."""
-        present = self._regions_of(self.segmentation(outcome))
-        unknown = sorted(set(outcome.regions) - set(present))
-        if unknown and not set(outcome.regions) & set(present):
-            raise UsageError("E717", f"no region {', '.join(unknown)}", f"some of {', '.join(present)}")
-        return [
-            name
-            for name in present
-            if (not outcome.regions or name in outcome.regions) and name not in outcome.exclude_regions
-        ]
-
-    def values(self, outcome: Outcome) -> dict[str, Any]:
-        """Mean over the runs of each visit, by region."""
-        segmentation = self._is("segmentation", self.segmentation(outcome))
-        if outcome.column not in self._gathered.numbers:
-            raise UsageError("E717", f"no column of numbers {outcome.column!r}", "one of the region tables")
-        numbers = self._gathered.numbers[outcome.column]
-        return {
-            region: self._of_side(outcome.hemisphere, segmentation & self._is("region", region), numbers)
-            for region in self.regions(outcome)
-        }
-
-    def _of_side(self, hemisphere: str, rows: Any, numbers: Any) -> Any:
-        if hemisphere == "L-R":
-            return self._of_side("L", rows, numbers) - self._of_side("R", rows, numbers)
-        picked = np.flatnonzero(rows & self._is("hemisphere", hemisphere))
-        visit = self._visits.of_unit[self._gathered.unit_of_row[picked]]
-        good = (visit >= 0) & np.isfinite(numbers[picked])
-        size = self._visits.participant.size
-        total = np.bincount(visit[good], numbers[picked][good], size)
-        count = np.bincount(visit[good], minlength=size)
-        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def field_strengths(gathered: Gathered, visits: Visits) -> Any:
-    """Field strength of each visit, NaN where it is not known; R2S-E718 where the runs of a visit differ."""
-    out = np.full(visits.participant.size, np.nan)
-    if FIELD not in gathered.numbers:
-        return out
-    values = gathered.numbers[FIELD]
-    visit = visits.of_unit[gathered.unit_of_row]
-    good = np.isfinite(values) & (visit >= 0)
-    out[visit[good]] = values[good]
-    unlike = good.nonzero()[0][np.abs(out[visit[good]] - values[good]) > 0.05]
-    if unlike.size:
-        label = gathered.units[int(gathered.unit_of_row[unlike[0]])].label
-        raise InputError("E718", "runs of one session have different field strengths", "one", unit=label)
-    return out
-
-
-def lesion_volumes_ml(gathered: Gathered, visits: Visits) -> Any:
-    """Volume of the lesions of each visit in mL, NaN where it is not known: of the whole mask, beyond the image too."""
-    import pyarrow.compute as pc
-
-    wanted = pc.and_(
-        pc.equal(gathered.rows["region"], "lesions"), pc.equal(gathered.rows["hemisphere"], "LR")
-    )
-    volume, coverage = (gathered.numbers.get(name) for name in ("volume_mm3", "coverage"))
-    out = np.full(visits.participant.size, np.nan)
-    if volume is None or coverage is None:
-        return out
-    visit = visits.of_unit[gathered.unit_of_row]
-    # without lesions there is nothing to cover; of lesions that all lie beyond the image nothing is known
-    whole = volume / np.where(np.isfinite(coverage), np.where(coverage > 0, coverage, np.nan), 1) / 1000
-    good = wanted.combine_chunks().to_numpy(zero_copy_only=False) & np.isfinite(whole) & (visit >= 0)
-    total = np.bincount(visit[good], whole[good], out.size)
-    count = np.bincount(visit[good], minlength=out.size)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def cohort_data(

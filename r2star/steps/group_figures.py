@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from r2star.group.analyse import ModelResult
+from r2star.group.design import is_present
 from r2star.group.joint import rules_of
 from r2star.report.group_data import AgeCurve, FigureData
-from r2star.steps.group_columns import Covariates, OutcomeTable, Visits, cohort_data
+from r2star.steps.group_columns import Covariates, cohort_data
 from r2star.steps.group_inputs import Inputs
 from r2star.steps.group_norms import FittedNorms
+from r2star.steps.group_outcomes import OutcomeTable
+from r2star.steps.group_visits import Visits
 
 
 def figure_data(
@@ -90,11 +93,6 @@ def _missing(inputs: Inputs, visits: Visits, covariates: Covariates) -> dict[str
     for name in covariates.sources:
         values: Any = covariates.columns[name]
         rule = inputs.model.columns.get(name)
-        may = (
-            used & covariates.patient
-            if rule is not None and (rule.centre == "patients" or rule.controls)
-            else used
-        )
-        gone = values[may] == "" if values.dtype == object else ~np.isfinite(values[may])
-        counts[name] = (int(gone.sum()), int(may.sum()))
+        may = used & covariates.patient if rule is not None and rule.of_patients else used
+        counts[name] = (int((~is_present(values[may])).sum()), int(may.sum()))
     return counts

@@ -13,14 +13,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from r2star.errors import Notice, UsageError
+from r2star.group.ages import OLDEST_SHOWN_AGE, shown_age
 from r2star.group.design import Design, DesignRules, build_design
 from r2star.group.formula import Formula, parse_formula
 from r2star.group.ols import rank_deficient
 from r2star.group.rows import CohortData
 from r2star.iron.calibration import FIELD_TOLERANCE_TESLA
 from r2star.iron.norms import NormFit, Norms, fit_norm
-from r2star.steps.group_columns import FIELD
-from r2star.steps.group_people import OLDEST_SHOWN_AGE, shown_age
+from r2star.steps.group_columns import Covariates, cohort_data
+from r2star.steps.group_fields import FIELD
+from r2star.steps.group_inputs import Inputs
+from r2star.steps.group_outcomes import OutcomeTable
+from r2star.steps.group_tables import write_rows, write_toml
+from r2star.steps.group_visits import Visits
 from r2star.steps.iron import load_norms
 
 ZSCORE_COLUMNS = (
@@ -45,6 +50,24 @@ class FittedNorms(NamedTuple):
     norms: dict[str, RegionNorm]
     rows: list[list[object]]
     notices: list[Notice]
+
+
+def score_people(
+    inputs: Inputs, visits: Visits, covariates: Covariates, strata: Sequence[tuple[str, Any]]
+) -> FittedNorms:
+    """z-scores by the norms of the model file, or by the controls of each field strength."""
+    outcome = inputs.model.outcome
+    values = OutcomeTable(inputs.gathered, visits).values(outcome)
+    if inputs.model.norms_file:
+        data = cohort_data(covariates, visits, values, "", np.ones(visits.participant.size, dtype=bool))
+        return score_by_file(data, outcome.column, inputs.model.norms_file, inputs.model_path)
+    whole = FittedNorms({}, [], [])
+    for name, used in strata:
+        found = fit_norms(cohort_data(covariates, visits, values, "", used))
+        whole.norms.update({region + name: norm for region, norm in found.norms.items()})
+        whole.rows.extend(found.rows)
+        whole.notices.extend(found.notices)
+    return whole
 
 
 def fit_norms(data: CohortData, optional: Iterable[str] = ("sex", "site")) -> FittedNorms:
@@ -192,3 +215,17 @@ def norms_as_toml(
     source = f"{n_controls} controls of this cohort"
     field = {} if field_tesla is None else {"field_tesla": field_tesla}
     return {"name": "own-controls", "outcome": outcome, "source": source, **field, "regions": regions}
+
+
+def write_norms(
+    inputs: Inputs, scores: FittedNorms, covariates: Covariates, visits: Visits, fields: Any, folder: Path
+) -> None:
+    """``zscores.tsv``, and ``norms.toml`` where the norms are the cohort's own."""
+    if scores.rows:
+        write_rows(ZSCORE_COLUMNS, scores.rows, folder / "zscores.tsv")
+    if scores.norms:
+        n_controls = int((visits.baseline & covariates.known_group & ~covariates.patient).sum())
+        # norms of several fields have the field in their names
+        (field,) = known if len(known := set(fields[np.isfinite(fields)].tolist())) == 1 else (None,)
+        content = norms_as_toml(scores.norms, inputs.model.outcome.column, n_controls, field)
+        write_toml(content, folder / "norms.toml")

@@ -14,16 +14,10 @@ from typing import NamedTuple
 
 from r2star.errors import InputError, Notice
 from r2star.files import read_fault
+from r2star.group.ages import CAPPED, NUMBER, OLDEST_AGE, is_age_column
 
 MISSING = "n/a"
 
-#: Ages above this are shown as "89+" in every table and figure; models use the number that
-#: participants.tsv has.
-OLDEST_SHOWN_AGE = 89
-OLDEST_AGE = 125
-
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_CENSORED = re.compile(r"(\d+)\s*\+|[>≥]=?\s*(\d+)")
 _LOOSELY_MISSING = frozenset({"", "na", "nan", "none", "null", "-", "."})
 _LEVEL_MISSING = frozenset({"n/a", "na", "nan", "-", ".", "?"})
 _PRIVATE = re.compile(r"acq_time|birth|date|name$|address", re.IGNORECASE)
@@ -121,10 +115,10 @@ def parse_number(cell: Cell, column: str) -> tuple[float, Notice | None]:
     text = cell.text
     if text == MISSING:
         return float("nan"), None
-    if _NUMBER.fullmatch(text):
+    if NUMBER.fullmatch(text):
         return _plausible(float(text), cell, column), None
     where = f"row {cell.row}, column {column}: {text!r}"
-    capped = _CENSORED.fullmatch(text)
+    capped = CAPPED.fullmatch(text)
     if capped:
         value = capped[1] or capped[2]
         told = Notice("W705", f"{where} is a capped value", f"it counts as {value}", cell.path)
@@ -159,26 +153,6 @@ def _plausible(value: float, cell: Cell, column: str) -> float:
         needed = f"an age in years, 0 to {OLDEST_AGE}" if is_age_column(column) else "a finite number"
         raise InputError("E706", found, needed, "correct the cell", path=cell.path)
     return value
-
-
-def shown_age(text: str) -> str:
-    """Ages above 89 are told as ``89+``: they could tell who it is.
-
-    >>> shown_age("92"), shown_age("34.5"), shown_age("n/a")
-    ('89+', '34.5', 'n/a')
-    """
-    old = _NUMBER.fullmatch(text) and float(text) > OLDEST_SHOWN_AGE
-    capped = _CENSORED.fullmatch(text)
-    return (
-        f"{OLDEST_SHOWN_AGE}+"
-        if old or (capped and float(capped[1] or capped[2]) >= OLDEST_SHOWN_AGE)
-        else text
-    )
-
-
-def is_age_column(name: str) -> bool:
-    """Whether a column holds an age, which is capped where it is shown."""
-    return re.fullmatch(r"age(_.*)?|.*_age(_years)?", name, re.IGNORECASE) is not None
 
 
 def _label(row: Mapping[str, Cell], column: str, prefix: str, path: Path) -> str:

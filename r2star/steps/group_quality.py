@@ -150,43 +150,49 @@ def compare_groups(
 
     Several units of one participant count once. Without three participants in both groups there is no test.
     """
-    from scipy.stats import ttest_ind
-
     people = sorted(set(participants) & set(patient))
     owner = np.array(participants, dtype=object)
-    tests: list[dict[str, Any]] = []
-    for metric, one in values.items():
-        if metric in FOLLOWS_R2STAR:
-            continue
-        means = {}
-        for person in people:
-            own = one[owner == person]
-            own = own[np.isfinite(own)]
-            if own.size:
-                means[person] = float(own.mean())
-        groups = [
-            np.array([value for person, value in means.items() if patient[person] is side])
-            for side in (False, True)
-        ]
-        # what is the same in all, to rounding, can't differ between groups
-        alike = any(
-            np.ptp(group) <= 1e-9 * np.abs(one[np.isfinite(one)]).max() for group in groups if group.size
-        )
-        if alike or min(group.size for group in groups) < LEAST_IN_GROUP:
-            continue
-        result = ttest_ind(groups[1], groups[0], equal_var=False)
-        pooled = math.sqrt((groups[0].var(ddof=1) + groups[1].var(ddof=1)) / 2)
-        difference = float(groups[1].mean() - groups[0].mean())
-        tests.append({
-            "metric": metric, "n_reference": groups[0].size, "n_patients": groups[1].size,
-            "mean_reference": float(groups[0].mean()), "mean_patients": float(groups[1].mean()),
-            "difference": difference, "standardised_difference": difference / pooled if pooled > 0 else math.nan,
-            "statistic": float(result.statistic), "df": float(result.df), "p": float(result.pvalue),
-        })  # fmt: skip
+    tests = [
+        test
+        for metric, one in values.items()
+        if metric not in FOLLOWS_R2STAR
+        and (test := _compare(metric, one, owner, people, patient)) is not None
+    ]
     if not tests:
         return []
     adjusted = adjust_holm(np.array([test["p"] for test in tests], float))
     return [test | {"p_adjusted": float(p)} for test, p in zip(tests, adjusted)]
+
+
+def _compare(
+    metric: str, one: Any, owner: Any, people: Sequence[str], patient: Mapping[str, bool]
+) -> dict[str, Any] | None:
+    """One measure by Welch's t; None where there is nothing to test."""
+    from scipy.stats import ttest_ind
+
+    means = {}
+    for person in people:
+        own = one[owner == person]
+        own = own[np.isfinite(own)]
+        if own.size:
+            means[person] = float(own.mean())
+    groups = [
+        np.array([value for person, value in means.items() if patient[person] is side])
+        for side in (False, True)
+    ]
+    # what is the same in all, to rounding, can't differ between groups
+    alike = any(np.ptp(group) <= 1e-9 * np.abs(one[np.isfinite(one)]).max() for group in groups if group.size)
+    if alike or min(group.size for group in groups) < LEAST_IN_GROUP:
+        return None
+    result = ttest_ind(groups[1], groups[0], equal_var=False)
+    pooled = math.sqrt((groups[0].var(ddof=1) + groups[1].var(ddof=1)) / 2)
+    difference = float(groups[1].mean() - groups[0].mean())
+    return {
+        "metric": metric, "n_reference": groups[0].size, "n_patients": groups[1].size,
+        "mean_reference": float(groups[0].mean()), "mean_patients": float(groups[1].mean()),
+        "difference": difference, "standardised_difference": difference / pooled if pooled > 0 else math.nan,
+        "statistic": float(result.statistic), "df": float(result.df), "p": float(result.pvalue),
+    }  # fmt: skip
 
 
 _TEST_COLUMNS = {
@@ -205,7 +211,7 @@ _TEST_COLUMNS = {
 
 
 def write_quality(gathered: Gathered, quality: CohortQuality, folder: Path) -> None:
-    """``quality.tsv``: a row a unit; ``quality-group_stats.tsv``: a row a measure; with their sidecars."""
+    """``quality.tsv``: a row a unit; ``quality-group_tests.tsv``: a row a measure; with their sidecars."""
     columns = ["unit", "verdict", *quality.values]
     rows = [
         [unit.label, quality.verdicts[k], *(values[k] for values in quality.values.values())]

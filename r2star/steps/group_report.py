@@ -14,6 +14,7 @@ from r2star import __version__
 from r2star.errors import Notice
 from r2star.files import write_text_atomically
 from r2star.group.analyse import ModelResult
+from r2star.group.design import is_present
 from r2star.report.cohort import SECTIONS
 from r2star.report.cohort_facts import CohortFacts, Covariate, UnitQuality
 from r2star.report.facts import plain
@@ -21,10 +22,11 @@ from r2star.report.group_data import FigureData
 from r2star.report.group_figures import FIGURES
 from r2star.report.page import render_page, sections_of
 from r2star.runs.records import read_marker
-from r2star.steps.group_columns import Covariates, Visits
+from r2star.steps.group_columns import Covariates
 from r2star.steps.group_gather import Gathered
 from r2star.steps.group_inputs import Inputs
 from r2star.steps.group_quality import CohortQuality, gather_quality, write_quality
+from r2star.steps.group_visits import Visits
 
 SOFTWARE = ("numpy", "scipy", "statsmodels", "pyarrow", "matplotlib")
 
@@ -114,9 +116,9 @@ def _covariates(inputs: Inputs, visits: Visits, covariates: Covariates) -> list[
         values = covariates.columns[name]
         rule = inputs.model.columns.get(name)
         sides = [values[base & (covariates.patient == side)] for side in (False, True)]
-        only_patients = rule is not None and (rule.centre == "patients" or bool(rule.controls))
+        only_patients = rule is not None and rule.of_patients
         counted = sides[1:] if only_patients else sides
-        missing = sum(int(_missing(side).sum()) for side in counted)
+        missing = sum(int((~is_present(side)).sum()) for side in counted)
         controls = "" if only_patients else _told(sides[0])
         rows.append(
             Covariate(name, _own_unit(rule.unit if rule else ""), controls, _told(sides[1]), str(missing))
@@ -134,12 +136,8 @@ def _own_unit(unit: str) -> str:
     return logged[1] if logged else unit
 
 
-def _missing(values: Any) -> Any:
-    return values == "" if values.dtype == object else ~np.isfinite(values)
-
-
 def _told(values: Any) -> str:
-    known = values[~_missing(values)]
+    known = values[is_present(values)]
     if not known.size:
         return "none"
     if values.dtype == object:

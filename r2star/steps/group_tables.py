@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from r2star.files import write_bytes_atomically, write_text_atomically
+from r2star.group.ages import is_age_column, shown_age
 from r2star.group.rows import STATS_COLUMNS, Row
-from r2star.regions.table import COLUMNS
+from r2star.regions.table import COLUMNS, ENTITIES
 from r2star.steps.group_gather import Gathered
-from r2star.steps.group_people import People, is_age_column, shown_age
+from r2star.steps.group_people import People
 from r2star.steps.group_rows import MISSING
-
-ENTITY_COLUMNS = {"participant_id": "sub", "session_id": "ses", "acquisition_id": "acq", "run_id": "run"}
 
 
 def write_regions(
@@ -51,7 +50,7 @@ def _text_columns(gathered: Gathered, people: People, replaced: Mapping[str, Any
 
     owner = pa.array(gathered.unit_of_row)
     columns = {}
-    for name, key in ENTITY_COLUMNS.items():
+    for name, key in ENTITIES.items():
         labels = [
             f"{key}-{unit.entities[key]}" if key in unit.entities else MISSING for unit in gathered.units
         ]
@@ -67,7 +66,7 @@ def _text_columns(gathered: Gathered, people: People, replaced: Mapping[str, Any
             texts = [shown_age(text) for text in texts]
         columns[name] = pa.array(texts, pa.string()).take(owner)
     for name in gathered.rows.column_names:
-        if name not in ENTITY_COLUMNS:
+        if name not in ENTITIES:
             columns[name] = gathered.rows[name].combine_chunks()
     for name, values in replaced.items():
         plain = values if isinstance(values[0], str) else [_cell(value) for value in values]

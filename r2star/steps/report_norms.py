@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from r2star.group.ages import OLDEST_AGE
 from r2star.report.facts import NormRange
 from r2star.steps.iron import load_calibration, load_norms
 
@@ -73,7 +74,7 @@ def age_of(bids_dir: Path, participant: str) -> float | None:
             for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
                 if row.get("participant_id") in (participant, f"sub-{participant}"):
                     age = float(row.get("age") or "nan")
-                    return age if 0 <= age <= 125 else None
+                    return age if 0 <= age <= OLDEST_AGE else None
     except (OSError, ValueError, UnicodeDecodeError):
         return None
     return None

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from r2star.errors import R2starError
+from r2star.settings import GroupOptions
 from r2star.simulate.cohort import simulate_cohort
 from r2star.steps.cohort import write_cohort
 from r2star.steps.group import GroupOutputs, analyse_group
@@ -44,8 +45,8 @@ class Study:
         self.model.write_text(MODEL)
 
     def run(self, **options: object) -> GroupOutputs:
-        options = {"model_file": self.model, "figures": False} | options
-        return analyse_group(self.bids, self.output, **options)  # type: ignore[arg-type]
+        asked = GroupOptions(**{"model_file": self.model} | options)  # type: ignore[arg-type]
+        return analyse_group(self.bids, self.output, asked, figures=False)
 
     def fails(self, kind: type[R2starError], code: str, **options: object) -> R2starError:
         with pytest.raises(kind) as caught:

@@ -10,6 +10,7 @@ import pytest
 
 from r2star.cli.group import run_group
 from r2star.errors import DatasetError, EnvironmentFault, InputError, UsageError
+from r2star.settings import GroupOptions
 
 from .conftest import MODEL, Study
 
@@ -307,5 +308,5 @@ def test_confounded_group_gives_exit_code_1_and_says_why(
     study.edit(lambda rows: [row.__setitem__(rows[0].index("site"), row[1]) for row in rows[1:]])
     model = MODEL.replace('"age + group"', '"age + site + group"')
     study.model.write_text(model.replace("[columns.age]", '[columns.site]\nkind = "category"\n[columns.age]'))
-    assert run_group(study.bids, study.output, study.model) == 1
+    assert run_group(study.bids, study.output, GroupOptions(model_file=study.model)) == 1
     assert "refused: it can't be told from site" in capsys.readouterr().out

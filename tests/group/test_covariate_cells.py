@@ -12,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2star.errors import InputError
-from r2star.simulate.cohort import REGIONS, simulate_cohort
+from r2star.group.ages import is_age_column, shown_age
+from r2star.settings import GroupOptions
+from r2star.simulate.cohort import simulate_cohort
+from r2star.simulate.truth import REGIONS
 from r2star.steps.cohort import write_cohort
 from r2star.steps.group import analyse_group
-from r2star.steps.group_people import Cell, is_age_column, parse_number, read_people, shown_age
+from r2star.steps.group_people import Cell, parse_number, read_people
 
 ODD = ["n/a", "89+", ">89", "≥ 90", "34,5", "1e400", "１２", "0x10", "1_000"]
 
@@ -98,4 +101,7 @@ def test_planted_effect_of_ferritin_is_found_by_the_blood_model(tmp_path: Path) 
 
 def test_strict_has_nothing_to_say_of_a_clean_cohort(tmp_path: Path) -> None:
     paths = write_cohort(simulate_cohort(3, n_controls=25, n_patients=25, n_sites=2), tmp_path)
-    assert analyse_group(paths.bids_dir, paths.output_dir, figures=False, strict=True).notices == ()
+    assert (
+        analyse_group(paths.bids_dir, paths.output_dir, GroupOptions(strict=True), figures=False).notices
+        == ()
+    )

@@ -17,9 +17,11 @@ from r2star.cli.group import run_group
 from r2star.cli.simulate import main as simulate
 from r2star.errors import UsageError
 from r2star.group.rows import STATS_COLUMNS
+from r2star.settings import GroupOptions
 from r2star.steps.group import analyse_group
-from r2star.steps.group_columns import find_visits, lesion_volumes_ml, read_covariates
+from r2star.steps.group_columns import read_covariates
 from r2star.steps.group_inputs import read_inputs, read_model_file
+from r2star.steps.group_visits import find_visits, lesion_volumes_ml
 
 # fmt: off
 COLUMNS = [
@@ -51,7 +53,10 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def group(cohort: Path) -> Path:
-    assert run_group(cohort, cohort / "derivatives" / "r2star", iron="gelman1999-hallgren1958") == 0
+    assert (
+        run_group(cohort, cohort / "derivatives" / "r2star", GroupOptions(iron="gelman1999-hallgren1958"))
+        == 0
+    )
     return cohort / "derivatives" / "r2star" / "group"
 
 
@@ -157,7 +162,7 @@ def test_iron_of_another_field_is_refused_before_anything_is_written(cohort: Pat
     shutil.rmtree(copy / "derivatives" / "r2star" / "group", ignore_errors=True)
     for name, code in (("langkammer2010", "E731"), (str(calibration), "E731"), ("nobody1999", "E733")):
         with pytest.raises(UsageError) as caught:
-            analyse_group(copy, copy / "derivatives" / "r2star", iron=name, figures=False)
+            analyse_group(copy, copy / "derivatives" / "r2star", GroupOptions(iron=name), figures=False)
         assert caught.value.code == code
         assert not (copy / "derivatives" / "r2star" / "group").exists()
 
@@ -185,7 +190,7 @@ def test_norms_of_one_cohort_serve_another(group: Path, cohort: Path, tmp_path: 
     text = source.read_text().replace("[columns.group]", '[norms]\nfile = "norms.toml"\n\n[columns.group]', 1)
     start = text.index("[[models]]")
     model.write_text(text[:start] + '[[models]]\nname = "one"\nformula = "age + group"\n')
-    analyse_group(copy, copy / "derivatives" / "r2star", model_file=model, figures=False)
+    analyse_group(copy, copy / "derivatives" / "r2star", GroupOptions(model_file=model), figures=False)
     rows = _read(copy / "derivatives" / "r2star" / "group" / "zscores.tsv")
     assert {row["norm"] for row in rows} == {"own-controls"}
     z = [float(row["z"]) for row in rows if row["group"] == "control" and row["session_id"] == "ses-1"]
@@ -220,7 +225,7 @@ def test_a_second_run_gives_the_same_bytes_and_takes_old_models_away(
     output = copy / "derivatives" / "r2star"
     before = _hashes(output / "group")
     (output / "group" / "old_stats.tsv").write_text("of an earlier model file\n")
-    assert run_group(copy, output, iron="gelman1999-hallgren1958") == 0
+    assert run_group(copy, output, GroupOptions(iron="gelman1999-hallgren1958")) == 0
     assert _hashes(output / "group") == before
 
 

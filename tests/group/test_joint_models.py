@@ -13,7 +13,8 @@ from r2star.group.joint import rules_of
 from r2star.group.model import ColumnRule, Hypothesis, ModelSpec
 from r2star.group.paper import correct_for_age, select_stepwise
 from r2star.group.rows import STATS_COLUMNS, CohortData, Row
-from r2star.simulate.cohort import REGIONS, Cohort, simulate_cohort
+from r2star.simulate.cohort import Cohort, simulate_cohort
+from r2star.simulate.truth import REGIONS
 
 COLUMNS = {
     "group": ColumnRule("group", "category", "exposure"),

@@ -9,10 +9,10 @@ import pytest
 
 from r2star.errors import InputError, UsageError
 from r2star.group.model import Outcome
-from r2star.steps.group_columns import find_visits, lesion_volumes_ml
 from r2star.steps.group_gather import gather_units
 from r2star.steps.group_inputs import read_inputs
 from r2star.steps.group_people import People, read_people
+from r2star.steps.group_visits import find_visits, lesion_volumes_ml
 
 from .conftest import MODEL, Study
 

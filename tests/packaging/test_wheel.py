@@ -59,7 +59,7 @@ def test_every_command_tells_its_version_and_its_options(command: str) -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys; from r2star.cli.app import build_parser; build_parser(); print(*sys.modules)"
+    code = "import sys; from r2star.cli.app import build_parser, main; build_parser(); print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from r2star.cli.app import build_parser, settings_from
+from r2star.cli.app import settings_from
+from r2star.cli.options import build_parser
 from r2star.runs import resources
 
 
