@@ -53,6 +53,5 @@ class CohortFacts:
     exclusions: Sequence[tuple[str, str, str]] = ()
     missing: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     notices: Sequence[Mapping[str, str]] = ()
-    first_level: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     software: Mapping[str, str] = field(default_factory=dict)

@@ -9,14 +9,23 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from r2star.report.facts import in_prose
 
 VIEWER = "niivue.umd.js.gz"
+
+Facts = TypeVar("Facts")
+
+
+class Section(NamedTuple, Generic[Facts]):
+    """A heading, and the function that prepares what stands under it from facts; ``None`` where there is nothing."""
+
+    title: str
+    make: Callable[[Facts], dict[str, Any] | None]
 
 
 @cache
@@ -102,7 +111,7 @@ def _hash_of(text: str) -> str:
 
 
 def sections_of(
-    table: Mapping[str, Any], facts: Any, folder: str, prefix: str, **more: Any
+    table: Mapping[str, Section[Facts]], facts: Facts, folder: str, prefix: str, **more: Any
 ) -> list[dict[str, Any]]:
     """The sections of a table for which there is something to show: id, title and markup."""
     made = []

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
 
 from r2star.report.cohort import cohort, effects, figures, methods, missing, provenance, quality, summary
 from r2star.report.cohort_facts import CohortFacts
-
-
-class Section(NamedTuple):
-    """A heading, and the function that prepares what stands under it; ``None`` where there is nothing."""
-
-    title: str
-    make: Callable[[CohortFacts], dict[str, Any] | None]
-
+from r2star.report.page import Section
 
 #: In the order of the page; the name is that of the template ``cohort/<name>.html``.
-SECTIONS: Mapping[str, Section] = {
+SECTIONS: Mapping[str, Section[CohortFacts]] = {
     "summary": Section("Summary", summary.make),
     "cohort": Section("Cohort", cohort.make),
     "effects": Section("Effects", effects.make),

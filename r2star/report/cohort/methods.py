@@ -33,8 +33,7 @@ _ADJUSTMENTS = {
 def make(cohort: CohortFacts) -> dict[str, Any] | None:
     """The text and its references."""
     text = cohort_methods(cohort)
-    texts = [text, cohort.first_level] if cohort.first_level else [text]
-    return {"text": text, "first_level": cohort.first_level, "references": references_in(texts)}
+    return {"text": text, "references": references_in([text])}
 
 
 def cohort_methods(cohort: CohortFacts) -> str:

@@ -5,10 +5,10 @@ A section's ``make`` takes the `UnitFacts` and returns what its template shows, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
 
 from r2star.report.facts import UnitFacts
+from r2star.report.page import Section
 from r2star.report.participant import (
     alignment,
     field,
@@ -22,16 +22,8 @@ from r2star.report.participant import (
     warnings,
 )
 
-
-class Section(NamedTuple):
-    """A heading, and the function that prepares what stands under it."""
-
-    title: str
-    make: Callable[[UnitFacts], dict[str, Any] | None]
-
-
 #: In the order of the page; the name is that of the template ``participant/<name>.html``.
-SECTIONS: Mapping[str, Section] = {
+SECTIONS: Mapping[str, Section[UnitFacts]] = {
     "summary": Section("Summary", summary.make),
     "warnings": Section("Warnings", warnings.make),
     "maps": Section("R2* map", maps.make),
