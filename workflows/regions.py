@@ -12,7 +12,7 @@ from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline import engine as pe
 
 from r2star.atlas import load_atlas
-from r2star.bids.derivatives import read_query
+from r2star.bids.queries import read_query
 from r2star.bids.units import Derived, Unit
 from r2star.settings import Settings
 from r2star.steps.iron import calibration_file

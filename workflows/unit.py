@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline import engine as pe
 
-from r2star.bids.derivatives import dataset_names
+from r2star.bids.queries import dataset_names
 from r2star.bids.units import Unit
 from r2star.settings import Settings
 from r2star.workflows import interfaces as steps

@@ -12,8 +12,9 @@ from r2star import __version__
 from r2star.atlas import load_atlas
 from r2star.atlas.settle import settle_atlas
 from r2star.bids.dataset import write_atlas_files, write_bidsignore, write_dataset_description
-from r2star.bids.derivatives import check_datasets, dataset_names, read_query, with_derivatives
+from r2star.bids.derivatives import with_derivatives
 from r2star.bids.find import find_units
+from r2star.bids.queries import check_datasets, dataset_names, read_query
 from r2star.bids.selection import read_filters
 from r2star.bids.sidecars import RAW, bids_uri
 from r2star.bids.units import Unit

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r2star.bids.derivatives import check_datasets, dataset_names, lookup_of, read_query, with_derivatives
+from r2star.bids.derivatives import with_derivatives
+from r2star.bids.queries import check_datasets, dataset_names, read_query
 from r2star.bids.units import Derived, EchoFile, Role, Unit
+from r2star.bids.worlds import lookup_of
 from r2star.errors import UsageError
 from r2star.images import Grid, write_image
 
