@@ -20,7 +20,8 @@ from r2star.group.mixed import fit_random_intercept
 from r2star.group.multiplicity import adjust_holm
 from r2star.group.ols import estimate_contrast, fit_ols
 from r2star.group.paper import correct_for_age, select_stepwise
-from r2star.simulate.cohort import REGIONS, Cohort, simulate_cohort
+from r2star.simulate.cohort import Cohort, simulate_cohort
+from r2star.simulate.truth import REGIONS
 
 COVARIATES = " + ".join(
     f"patients({name})"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from r2star.simulate.cohort import (
+from r2star.simulate.truth import (
     R2STAR_PER_IRON,
     R2STAR_WITHOUT_IRON_PER_S,
     REGIONS,
@@ -80,7 +80,7 @@ def expected_r2star(region: str, age_years: float, *, patient: bool = False) -> 
     """R2* of a region at 3 T and an age: 14.9 + 0.109·iron(age), and in patients what a typical course adds.
 
     Iron by age: Hallgren & Sourander 1958 (doi:10.1111/j.1471-4159.1958.tb12607.x); see
-    `r2star.simulate.cohort` for all numbers.
+    `r2star.simulate.truth` for all numbers.
 
     >>> [round(expected_r2star("pallidum", age), 1) for age in (20, 40, 80)]
     [34.8, 38.0, 38.6]

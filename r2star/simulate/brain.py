@@ -21,10 +21,10 @@ from r2star.simulate.anatomy import (
     paint_regions,
     paint_tissue,
 )
-from r2star.simulate.cohort import REGIONS
 from r2star.simulate.decay import rician
 from r2star.simulate.field import GAMMA_HZ_PER_TESLA, FieldMap, macroscopic_field
 from r2star.simulate.scan import Head, Scan, label_volumes, scan_echoes, scan_t1w, template_positions
+from r2star.simulate.truth import REGIONS
 from r2star.simulate.warp import draw_pose, draw_size, draw_warp, rigid
 
 Array = NDArray[Any]

@@ -18,7 +18,8 @@ import numpy as np
 from r2star import __version__
 from r2star.files import write_text_atomically
 from r2star.regions.table import COLUMNS
-from r2star.simulate.cohort import REGIONS, Cohort
+from r2star.simulate.cohort import Cohort
+from r2star.simulate.truth import REGIONS
 
 SEGMENTATION = "simulated"
 SIDES = {"L": 0.5, "R": -0.5, "LR": 0.0}

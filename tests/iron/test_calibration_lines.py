@@ -104,7 +104,7 @@ def test_the_line_for_living_people_gives_iron_of_the_right_size() -> None:
 
 
 def test_norm_curves_of_hallgren_are_those_of_the_simulation() -> None:
-    from r2star.simulate.cohort import healthy_iron_mg_per_kg
+    from r2star.simulate.truth import healthy_iron_mg_per_kg
 
     age = np.array([0.0, 20, 45, 90])
     for region, curve in load_norms("hallgren1958").curves.items():

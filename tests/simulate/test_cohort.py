@@ -11,7 +11,8 @@ import pytest
 
 from r2star.cli.simulate import main as simulate
 from r2star.errors import UsageError
-from r2star.simulate.cohort import REGIONS, healthy_iron_mg_per_kg, simulate_cohort
+from r2star.simulate.cohort import simulate_cohort
+from r2star.simulate.truth import REGIONS, healthy_iron_mg_per_kg
 
 
 def test_equal_seeds_give_equal_cohorts_and_others_do_not() -> None:
