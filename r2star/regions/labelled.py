@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,17 @@ from r2star.errors import InputError
 
 #: A label may be this far from a whole number: scaled storage does so.
 LABEL_TOLERANCE = 1e-3
+
+
+class RegionLike(Protocol):
+    """A region of one hemisphere (``L``, ``R``, or ``LR`` for what has no sides) and its label numbers."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def hemisphere(self) -> str: ...  # noqa: D102
+    @property
+    def indices(self) -> tuple[int, ...]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,25 @@ def whole_labels(labels: NDArray[np.generic]) -> NDArray[np.integer]:
         raise InputError("E461", f"{found} is no whole number", "labels are, within 1e-3", fix)
     whole: NDArray[np.integer] = nearest.astype(np.int32)
     return whole
+
+
+def volumes_by_region(
+    labels: NDArray[np.generic], regions: Sequence[RegionLike], voxel_volume_mm3: float
+) -> dict[tuple[str, str], float]:
+    """(region, hemisphere) → mm³ of its labels in a label image of whole numbers ≥ 0; 0 where there are none.
+
+    >>> from types import SimpleNamespace as Region
+    >>> left = Region(name="putamen", hemisphere="L", indices=(1, 2))
+    >>> right = Region(name="putamen", hemisphere="R", indices=(9,))
+    >>> volumes_by_region(np.array([0, 1, 1, 4]), [left, right], 2.0)
+    {('putamen', 'L'): 4.0, ('putamen', 'R'): 0.0}
+    """
+    counts = np.bincount(labels.astype(np.int64, copy=False).ravel(order="K"))
+    return {
+        (one.name, one.hemisphere): float(sum(counts[index] for index in one.indices if index < counts.size))
+        * voxel_volume_mm3
+        for one in regions
+    }
 
 
 def gather(maps: VoxelMaps, labels: NDArray[np.generic], wanted: Sequence[int]) -> LabelledVoxels:

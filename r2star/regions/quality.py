@@ -152,7 +152,7 @@ def worst(verdicts: Iterable[Verdict | None]) -> Verdict:
     return max((one for one in verdicts if one), key=VERDICTS.index, default="pass")
 
 
-def median_of(values: NDArray[Any] | None, where: NDArray[np.bool_], percentile: float = 50.0) -> float:
+def percentile_of(values: NDArray[Any] | None, where: NDArray[np.bool_], percentile: float = 50.0) -> float:
     """A percentile of the finite values inside a mask; NaN where there are none."""
     if values is None:
         return math.nan

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from r2star.regions.labelled import LabelledVoxels, VoxelMaps, gather
+from r2star.regions.labelled import LabelledVoxels, RegionLike, VoxelMaps, gather
 from r2star.regions.rule import VoxelRule, eroded
 from r2star.regions.statistics import (
     median_of,
@@ -38,17 +38,6 @@ ROW_WARNINGS: Mapping[str, str] = {
 
 #: A region to whose R2* field gradients add more is flagged, 1/s.
 LARGE_BIAS_PER_S = 1.0
-
-
-class RegionLike(Protocol):
-    """A region of one hemisphere (``L``, ``R``, or ``LR`` for what has no sides) and its label numbers."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def hemisphere(self) -> str: ...  # noqa: D102
-    @property
-    def indices(self) -> tuple[int, ...]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,10 @@ MISSING = "n/a"
 
 _SIGMA = "sigma of the noise as given, or else the root mean square of sqrt(RSS/(E-2)) over the region"
 
+#: Columns that say which unit a row is of → the entity's key.
+ENTITIES: Mapping[str, str] = {
+    "participant_id": "sub", "session_id": "ses", "acquisition_id": "acq", "run_id": "run",
+}  # fmt: skip
 #: Column → (description, unit). Text columns and pure numbers have no unit.
 COLUMNS: Mapping[str, tuple[str, str]] = {
     "participant_id": ("Participant", ""),
@@ -91,6 +95,15 @@ def format_number(value: float) -> str:
     return f"{value + 0.0:.6g}"
 
 
+def identity_of(entities: Mapping[str, str]) -> dict[str, str]:
+    """The cells that say which unit a row is of, by its entities; empty for an entity that it has not.
+
+    >>> identity_of({"sub": "01", "run": "2"})
+    {'participant_id': 'sub-01', 'session_id': '', 'acquisition_id': '', 'run_id': 'run-2'}
+    """
+    return {column: f"{key}-{entities[key]}" if key in entities else "" for column, key in ENTITIES.items()}
+
+
 def table_row(
     summary: RegionSummary,
     *,
@@ -106,9 +119,7 @@ def table_row(
     ``identity`` holds the unit's entities by BIDS key, ``warnings`` the codes that touch the whole unit, ``maps`` the
     names of the further maps that have columns, whether the unit has them or not.
     """
-    keys = {"participant_id": "sub", "session_id": "ses", "acquisition_id": "acq", "run_id": "run"}
-    text = {column: f"{key}-{identity[key]}" for column, key in keys.items() if key in identity}
-    text |= {
+    text = identity_of(identity) | {
         "segmentation": segmentation,
         "region": summary.region,
         "hemisphere": summary.hemisphere,
@@ -120,9 +131,7 @@ def table_row(
         f"r2star_{name}_per_s": value for name, value in summary.r2star_per_s.items()
     }
     numbers |= {"field_strength_tesla": _or_nan(field_strength_tesla), "n_echoes": n_echoes}
-    numbers |= {
-        column: getattr(summary, column) for column in COLUMNS if column not in {*text, *numbers, *keys}
-    }
+    numbers |= {column: getattr(summary, column) for column in COLUMNS if column not in {*text, *numbers}}
     numbers |= {
         f"{name}_{ending}": value for name in maps for ending, value in summary.maps.get(name, {}).items()
     }

@@ -6,16 +6,15 @@ May import register, atlas, images and files.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from r2star.atlas import Atlas
 from r2star.errors import Notice, ProcessingError
 from r2star.files import write_text_atomically
-from r2star.images import Grid, Image
+from r2star.images import Image
+from r2star.regions.labelled import volumes_by_region
 from r2star.register import grids, measures, resample
 from r2star.register.transforms import Link, affine_part, jacobian_determinant
 from r2star.steps.canonical import Target, read_canonical, read_target
@@ -48,18 +47,9 @@ def template_measures(target: Target, moving: Image, chain: list[Link], backward
         "jacobian_max": float(determinant.max()),
         **measures.scale_measures(affine_part(chain)),
         **measures.volume_measures(
-            _volumes(moved, moving.grid, target.atlas),
-            _volumes(np.asarray(labels.data), labels.grid, target.atlas),
+            volumes_by_region(moved, target.atlas.regions, moving.grid.voxel_volume_mm3),
+            volumes_by_region(np.asarray(labels.data), target.atlas.regions, labels.grid.voxel_volume_mm3),
         ),
-    }
-
-
-def _volumes(labels: NDArray[np.generic], grid: Grid, atlas: Atlas) -> Mapping[tuple[str, str], float]:
-    counts = np.bincount(np.asarray(labels, np.int64).ravel(), minlength=1)
-    return {
-        (region.name, region.hemisphere): float(counts[[i for i in region.indices if i < counts.size]].sum())
-        * grid.voxel_volume_mm3
-        for region in atlas.regions
     }
 
 

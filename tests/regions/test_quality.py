@@ -12,7 +12,7 @@ from r2star.regions.quality import (
     METRICS,
     echo_shift,
     measured,
-    median_of,
+    percentile_of,
     share_of,
     volume_measures,
     worst,
@@ -81,7 +81,7 @@ def test_limits_are_taken_from_the_right_side() -> None:
 
 def test_shares_and_medians_leave_out_what_is_outside_or_not_finite() -> None:
     where = np.array([True, True, True, False])
-    assert median_of(np.array([1.0, np.nan, 3.0, 99.0]), where) == 2.0
+    assert percentile_of(np.array([1.0, np.nan, 3.0, 99.0]), where) == 2.0
     assert share_of(np.array([True, False, False, True]), where) == pytest.approx(1 / 3)
     assert math.isnan(share_of(where, np.zeros(4, bool)))
     assert worst([]) == "pass"

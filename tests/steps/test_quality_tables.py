@@ -13,7 +13,8 @@ from scipy.ndimage import gaussian_filter
 
 from r2star.images import Grid, write_image
 from r2star.steps.fit import fit_maps
-from r2star.steps.quality import DECAY_COLUMNS, QUALITY_COLUMNS, measure_quality
+from r2star.steps.quality import measure_quality
+from r2star.steps.quality_tables import DECAY_COLUMNS, QUALITY_COLUMNS
 
 TIMES_S = (0.004, 0.012, 0.02, 0.03)
 SHAPE = (30, 30, 24)
