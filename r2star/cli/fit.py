@@ -93,7 +93,7 @@ def _run(arguments: list[str]) -> int:
 
     scratch = Path(tempfile.mkdtemp(prefix="r2star-fit-"))
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
-    noise = find_noise(options, scratch)
+    noise = look_at_noise(options, scratch)
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -120,7 +120,7 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
-def denoise(options: argparse.Namespace, noise: Path | None, scratch: Path) -> tuple[tuple[Path, ...], Path]:
+def denoise(options: argparse.Namespace, noise: Path, scratch: Path) -> tuple[tuple[Path, ...], Path]:
     """The echoes denoised, and the record of it; says how the residuals changed."""
     from r2star.fit.denoise import require_dipy
     from r2star.steps.denoise import denoise_echoes
@@ -142,25 +142,27 @@ def denoise(options: argparse.Namespace, noise: Path | None, scratch: Path) -> t
     return done.magnitude, done.denoising
 
 
-def find_noise(options: argparse.Namespace, scratch: Path) -> Path | None:
-    """σ as given; else estimated where it is needed: two echoes, the Rician model, denoising.
+def look_at_noise(options: argparse.Namespace, scratch: Path) -> Path:
+    """Saturation, and σ as given, or estimated where it is needed: two echoes, the Rician model, denoising.
 
-    It takes reading the images once more, so more echoes tell their own error.
+    It takes reading all images once more, so more echoes tell their own error.
     """
-    if (
-        options.noise_sigma is None
-        and len(options.echo_times) > 2
-        and not METHODS[options.fit].uses_noise_model
-        and options.denoise == "none"
-    ):
-        return None
-    from r2star.steps.noise import estimate_noise, write_given_noise
+    from r2star.steps.noise import find_noise
 
-    if options.noise_sigma is not None:
-        return write_given_noise(scratch, options.noise_sigma)
-    return estimate_noise(
-        options.magnitude, options.echo_times, scratch, assume_orientation=options.assume_orientation
+    needed = (
+        len(options.echo_times) == 2 or METHODS[options.fit].uses_noise_model or options.denoise != "none"
     )
+    found = find_noise(
+        options.magnitude,
+        options.echo_times,
+        scratch,
+        options.noise_sigma,
+        estimate=needed,
+        assume_orientation=options.assume_orientation,
+    )
+    for notice in found.notices:
+        say_notice(notice)
+    return found.noise
 
 
 def check_echo_times(echo_times_s: list[float]) -> None:

@@ -34,7 +34,7 @@ class NoiseEstimate:
     """σ in the signal's unit, where it comes from, and from how many voxels."""
 
     sigma: float
-    source: Literal["background", "residuals", "none"]
+    source: Literal["background", "residuals", "given", "none"]
     n_voxels: int
 
 

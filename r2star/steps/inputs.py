@@ -15,7 +15,7 @@ from r2star.field import PhaseRange, complex_to_polar
 from r2star.files import sha256_of, write_text_atomically
 from r2star.fit.saturation import PileUp, find_pile_up, is_saturation
 from r2star.images import Grid, Image, read_image, write_image
-from r2star.steps.noise import sample_of, write_noise
+from r2star.steps.noise import sample_of, saturation_notice, write_noise
 from r2star.steps.phase import decide_phase_unit, measure_range
 
 #: Echoes of one unit lie on one grid to within this distance at the corners, mm.
@@ -176,11 +176,7 @@ class _Reading:
             and is_saturation(self._pile, data)
         ):
             self.saturation = self._pile.level
-            found = f"{self._pile.voxels.size} voxels stand at the first echo's largest value, {self.saturation:g}"
-            meaning = "they are taken as saturated, and echoes that high are left out"
-            self.notices.append(
-                Notice("W305", f"{found}; {meaning}", "lower the receiver gain", path=path.name)
-            )
+            self.notices.append(saturation_notice(self._pile, path))
 
     def write_hashes(self) -> Path:
         """The hashes so far, as JSON."""

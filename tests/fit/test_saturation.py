@@ -13,7 +13,7 @@ from r2star.fit.saturation import find_pile_up, is_saturation
 from r2star.images import Grid, read_image, write_image
 from r2star.steps.fit import fit_maps
 from r2star.steps.inputs import check_inputs
-from r2star.steps.noise import estimate_noise
+from r2star.steps.noise import find_noise
 
 TIMES = (0.004, 0.009, 0.014, 0.019)
 SHAPE = (24, 20, 16)
@@ -65,6 +65,23 @@ def test_saturated_voxels_of_a_unit_lose_the_echo_and_say_so(tmp_path: Path) -> 
     later = cut & (signal[..., 1] < 900.0)
     assert later.sum() > 20
     np.testing.assert_array_equal(r2star[later], fit_decay(signal[later][:, 1:], TIMES[1:]).r2star_per_s)
-    (tmp_path / "again").mkdir()
-    again = json.loads(estimate_noise(paths, TIMES, tmp_path / "again").read_text())
-    assert again == json.loads(checked.noise.read_text())
+    outside = find_noise(paths, TIMES, tmp_path)
+    assert json.loads(outside.noise.read_text()) == json.loads(checked.noise.read_text())
+    assert [one.message for one in outside.notices] == [notice.message]
+
+
+@pytest.mark.parametrize("in_one", [False, True])
+@pytest.mark.parametrize("sigma", [None, 3.0])
+def test_saturation_is_looked_for_where_no_noise_is_estimated(
+    tmp_path: Path, sigma: float | None, in_one: bool
+) -> None:
+    """In the two echoes that are first in time, whatever their place among the files."""
+    signal, times = head(900.0)[..., [2, 0, 3, 1]], tuple(TIMES[echo] for echo in (2, 0, 3, 1))
+    if in_one:
+        paths = [write_image(tmp_path / "all.nii.gz", signal, GRID)]
+    else:
+        paths = [write_image(tmp_path / f"echo{e}.nii.gz", signal[..., e], GRID) for e in range(4)]
+    found = find_noise(paths, times, tmp_path, sigma, estimate=False)
+    told = json.loads(found.noise.read_text())
+    assert (told["sigma"], told["saturation"]) == (sigma, 900.0)
+    assert [notice.code for notice in found.notices] == ["W305"]

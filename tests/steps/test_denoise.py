@@ -15,7 +15,7 @@ from r2star.errors import EnvironmentFault, InputError, UsageError
 from r2star.fit import denoise, denoise_mppca, fit_decay
 from r2star.images import Grid, read_image, write_image
 from r2star.steps.denoise import denoise_echoes
-from r2star.steps.noise import write_given_noise
+from r2star.steps.noise import find_noise
 
 TIMES = (0.004, 0.008, 0.012, 0.016, 0.020, 0.024)
 GRID = Grid((14, 12, 10), np.diag([2.0, 2.0, 2.0, 1.0]))
@@ -39,7 +39,7 @@ def echoes(tmp_path: Path) -> tuple[Path, ...]:
 def test_the_echoes_of_tissue_are_denoised_and_the_change_is_told(
     echoes: tuple[Path, ...], tmp_path: Path
 ) -> None:
-    noise = write_given_noise(tmp_path, SIGMA)
+    noise = find_noise(echoes, TIMES, tmp_path, SIGMA).noise
     done = denoise_echoes(echoes, TIMES, tmp_path, noise=noise)
     signal = np.stack([read_image(path).data for path in echoes], -1)
     found = np.stack([read_image(path).data for path in done.magnitude], -1)

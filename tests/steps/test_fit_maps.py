@@ -17,7 +17,7 @@ from r2star.images import Grid, read_image, write_image
 from r2star.steps import fit as fit_step
 from r2star.steps.fit import fit_maps
 from r2star.steps.inputs import check_inputs
-from r2star.steps.noise import estimate_noise
+from r2star.steps.noise import find_noise
 
 TIMES = (0.004, 0.009, 0.016, 0.025)
 GRID = Grid((11, 9, 14), np.diag([1.5, 1.5, 2.0, 1.0]))
@@ -105,7 +105,10 @@ def test_sigma_marks_air_and_gives_two_echoes_their_error(
 def test_noise_is_found_from_the_air(
     echoes: tuple[tuple[Path, ...], NDArray[np.float32]], tmp_path: Path
 ) -> None:
-    for path in (estimate_noise(echoes[0], TIMES, tmp_path), check_inputs(echoes[0], TIMES, tmp_path).noise):
+    for path in (
+        find_noise(echoes[0], TIMES, tmp_path).noise,
+        check_inputs(echoes[0], TIMES, tmp_path).noise,
+    ):
         told = json.loads(path.read_text())
         assert told["source"] == "background"
         assert told["sigma"] == pytest.approx(8.0, rel=0.05)
