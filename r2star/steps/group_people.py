@@ -6,6 +6,7 @@ Cells stay text; `parse_number` turns one into a number when a model asks for it
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from math import isfinite
@@ -76,7 +77,7 @@ def read_people(bids_dir: Path, participants: Sequence[str]) -> People:
 
 
 def read_rows(path: Path) -> list[dict[str, Cell]]:
-    """A tab-separated table; byte order marks and Windows line ends are as good as none."""
+    """A tab-separated table; byte order marks, Windows line ends and letters that nobody sees are as good as none."""
     try:
         content = path.read_bytes()
         text = content.decode("utf-8-sig")
@@ -86,12 +87,12 @@ def read_rows(path: Path) -> list[dict[str, Cell]]:
         row = content[: error.start].count(b"\n") + 1
         raise InputError("E705", f"row {row} is not UTF-8 text", fix="save it as UTF-8", path=path) from None
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    names = [name.strip() for name in lines[0].split("\t")]
+    names = [_visible(name) for name in lines[0].split("\t")]
     if len(set(names)) < len(names):
         raise InputError("E705", "row 1 has a column twice", "columns with different names", path=path)
     rows = []
     for number, line in enumerate(lines[1:], start=2):
-        cells = [cell.strip() for cell in line.split("\t")]
+        cells = [_visible(cell) for cell in line.split("\t")]
         if not any(cells):
             continue
         if len(cells) != len(names):
@@ -99,6 +100,13 @@ def read_rows(path: Path) -> list[dict[str, Cell]]:
             raise InputError("E705", found, "one tab between cells", path=path)
         rows.append({name: Cell(cell, str(path), number) for name, cell in zip(names, cells)})
     return rows
+
+
+def _visible(text: str) -> str:
+    """What is seen of a cell: a zero-width letter from a web page would make a control a patient."""
+    if text.isascii():
+        return text.strip()
+    return "".join(letter for letter in text if unicodedata.category(letter) != "Cf").strip()
 
 
 def parse_number(cell: Cell, column: str) -> tuple[float, Notice | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -45,6 +46,21 @@ def test_threads_order_and_place_change_no_byte(
     for number in threads:
         found = run(other, f"threads-{number}", r2star, "--nprocs", "2", "--omp-nthreads", str(number))
         assert found == first
+
+
+def test_pages_and_figures_are_the_same_bytes_in_any_process(tmp_path: Path, r2star: b.Run) -> None:
+    """What a process draws by chance (hash seeds), or has from its user (language, time zone), shows nowhere."""
+    bids, out = tmp_path / "cohort", tmp_path / "cohort/derivatives/r2star"
+    made = r2star("simulate", "cohort", bids, "--controls", 8, "--patients", 8, "--seed", 2)
+    assert made.returncode == 0, made.stderr
+    found = []
+    for seed, language, zone in (("1", "C", "UTC"), ("2", "C.UTF-8", "Asia/Kathmandu")):
+        chance = {**os.environ, "PYTHONHASHSEED": seed, "LC_ALL": language, "TZ": zone}
+        done = r2star("app", bids, out, "group", env=chance)
+        assert done.returncode == 0, done.stderr
+        found.append({name: data for name, data in b.tree(out).items() if name.startswith("group")})
+    assert {Path(name).suffix for name in found[0]} >= {".svg", ".html", ".tsv", ".json"}
+    assert [name for name in found[0] if found[0][name] != found[1].get(name)] == []
 
 
 @pytest.mark.faults

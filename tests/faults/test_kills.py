@@ -29,6 +29,7 @@ from r2star.steps.inputs import check_inputs
 from r2star.steps.publish import publish_unit
 
 stage, bids, root, kills = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+part, parts = map(int, sys.argv[5:])
 unit = find_units(bids)[0]
 echoes = tuple(echo.path for echo in unit.magnitude)
 CHANGING = ("write", "fsync", "replace", "rename", "link", "unlink", "mkdir", "open")
@@ -77,7 +78,7 @@ assert child(root / "reference", 0) == 0
 reference, calls = tree(root / "reference"), int((root / "count").read_text())
 assert calls > 5 and reference
 n_killed = 0
-for number in range(kills):
+for number in range(part, kills, parts):
     work, kill_at = root / f"killed-{number}", 1 + number * calls // kills if kills < calls else 1 + number % calls
     assert os.WTERMSIG(child(work, kill_at)) == signal.SIGKILL
     n_killed += 1
@@ -92,25 +93,32 @@ print(n_killed, calls)
 '''.replace("STAGE_3", repr(STAGES[2]))
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(200, marks=pytest.mark.faults)])
+def parts_of_kills() -> list[Any]:
+    """Six kills for the short suite; for the long one 200 a stage, in five parts that can be run apart."""
+    return [(6, 0, 1), *(pytest.param(200, part, 5, marks=pytest.mark.faults) for part in range(5))]
+
+
+@pytest.mark.parametrize(("kills", "part", "parts"), parts_of_kills())
 @pytest.mark.parametrize("stage", STAGES)
-def test_killed_at_every_write_of_a_stage(tmp_path: Path, stage: str, kills: int) -> None:
+def test_killed_at_every_write_of_a_stage(
+    tmp_path: Path, stage: str, kills: int, part: int, parts: int
+) -> None:
     b.write_participant(tmp_path / "bids", "01")
     words = [sys.executable, "-c", DRIVER]
     environment = {**os.environ, "MADE": str(tmp_path / "made/reference")}
     if stage == STAGES[2]:
         for earlier in STAGES[:2]:
             made = subprocess.run(
-                [*words, earlier, tmp_path / "bids", tmp_path / "made", "0"],
+                [*words, earlier, tmp_path / "bids", tmp_path / "made", "0", "0", "1"],
                 capture_output=True, text=True, check=False, env=environment,
             )  # fmt: skip
             assert made.returncode == 0, made.stderr
     done = subprocess.run(
-        [*words, stage, tmp_path / "bids", tmp_path / "runs", str(kills)],
+        [*words, stage, tmp_path / "bids", tmp_path / "runs", str(kills), str(part), str(parts)],
         capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[0]) == kills
+    assert int(done.stdout.split()[0]) == kills // parts
 
 
 def start(bids: Path, out: Path, work: Path) -> subprocess.Popen[str]:

@@ -77,6 +77,13 @@ def test_byte_order_mark_and_windows_line_ends_change_nothing(study: Study) -> N
     assert _estimate(study) == before
 
 
+@pytest.mark.parametrize("level", ["control\u200b", "\ufeffcontrol", "con\u00adtrol", "control\u00a0"])
+def test_letters_that_nobody_sees_make_no_patient(study: Study, level: str) -> None:
+    before = _estimate(study)
+    study.set(2, "group", level)
+    assert _estimate(study) == before
+
+
 def test_order_of_rows_means_nothing(study: Study) -> None:
     before = _estimate(study)
     study.edit(lambda rows: rows.__setitem__(slice(1, None), rows[:0:-1]))
