@@ -106,7 +106,7 @@ def _unless_all_one(f: Rows) -> Rows:
     for echo in range(f.shape[0]):
         row = f[echo]
         for lane in range(LANES):
-            n_below += row[lane] != 1.0
+            n_below += row[lane] < 1.0
     return f if n_below > 0 else f[:0]
 
 
@@ -125,16 +125,19 @@ def _project_on_bank(y: Rows, f: Rows, bank: SingleRows, explained: SingleRows) 
     _project(single, bank, explained)
     if f.shape[0] == 0:
         return
+    lowest = np.ones(LANES, np.float32)
     for echo in range(y.shape[0]):
         factor, to = f[echo], single[echo]
         for lane in range(LANES):
             to[lane] = factor[lane] * factor[lane]
+            lowest[lane] = min(lowest[lane], to[lane])
     norms = np.empty_like(explained)
     _project(single, bank * bank, norms)
+    one = np.float32(1.0)
     for k in range(explained.shape[0]):
         total, norm = explained[k], norms[k]
-        for lane in range(LANES):
-            total[lane] /= math.sqrt(norm[lane])
+        for lane in range(LANES):  # exactly 1 for a voxel without dephasing, as in a block that has none
+            total[lane] /= math.sqrt(norm[lane]) if lowest[lane] < one else one
 
 
 @kernel

@@ -138,6 +138,22 @@ def test_chunks_threads_order_and_neighbours_change_no_bit(
         np.testing.assert_array_equal(getattr(flat, name), getattr(whole, name).ravel()[order], err_msg=name)
 
 
+@pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].takes_dephasing])
+def test_dephasing_of_some_changes_no_bit_of_others(method: str) -> None:
+    """Voxels without dephasing, in blocks of their own, scattered among others, and fitted without any factor."""
+    times, n = times_for(method), 2000
+    signal, rng = noisy((n,), times), np.random.default_rng(4)
+    dephased = rng.random(n) < 0.5
+    factor = np.where(dephased[:, None], np.exp(-(rng.uniform(0, 30, (n, 1)) ** 2) * times**2), 1.0)
+    scattered, order = fit_decay(signal, times, method, dephasing=factor), np.argsort(dephased, kind="stable")
+    sorted_apart = fit_decay(signal[order], times, method, dephasing=factor[order])
+    without = fit_decay(signal[~dephased], times, method)
+    for name in MAPS:
+        found = getattr(scattered, name)
+        np.testing.assert_array_equal(getattr(sorted_apart, name), found[order], err_msg=name)
+        np.testing.assert_array_equal(getattr(without, name), found[~dephased], err_msg=name)
+
+
 @every_method
 def test_memory_layout_changes_no_bit(method: str) -> None:
     times = times_for(method)
