@@ -28,6 +28,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "docstrings",
+    "streams",  # after myst_nb, part of which it mends
     "mathml",  # formulas as MathML: no script, no font, no network
     "generated",  # pages made from the code
 ]

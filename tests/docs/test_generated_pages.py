@@ -10,6 +10,7 @@ import error_codes
 import generated
 import pytest
 import result_tables
+import streams
 
 from r2star.bids.names import DERIVATIVES
 from r2star.fit import METHODS, Status
@@ -85,3 +86,18 @@ def test_every_marker_of_the_pages_is_answered() -> None:
         for name in re.findall(r"^% generated: ([a-z-]+)", page.read_text(), re.MULTILINE)
     }
     assert used == set(generated.PAGES)
+
+
+def test_what_a_cell_printed_in_pieces_is_whole_again() -> None:
+    def piece(name: str, text: str) -> dict[str, str]:
+        return {"output_type": "stream", "name": name, "text": text}
+
+    picture = {"output_type": "display_data"}
+    pieces = [
+        piece("stdout", "trut"),
+        piece("stderr", "W"),
+        piece("stdout", "h.tsv\n"),
+        picture,
+        piece("stderr", "1\n"),
+    ]
+    assert streams.merge_streams(pieces) == [piece("stdout", "truth.tsv\n"), piece("stderr", "W1\n"), picture]

@@ -111,7 +111,7 @@ def test_a_page_of_500_units_is_small_and_inert_in_a_browser(browser: Callable[.
         exclusions=[(HOSTILE, HOSTILE, HOSTILE)], reference=HOSTILE, settings={HOSTILE: HOSTILE},
     )  # fmt: skip
     text = cohort_page(cohort)
-    assert len(text) < 15_000_000
+    assert len(text) < 600_000
     assert "\u202e" not in text
     for dark, width in ((False, 1280), (True, 390)):
         visit = browser(text, dark=dark, width=width)
