@@ -152,17 +152,19 @@ def _normalise(
 
 @kernel
 def judge_dephasing(dephasing: NDArray[np.float64], status: NDArray[np.uint8]) -> None:
-    """Mark voxels whose factors are no numbers of 0 to 1 (with rounding), and replace those by ones."""
+    """Mark voxels whose factors are no numbers of 0 to 1, and replace those by ones, as what rounding put above 1."""
     for block in range(dephasing.shape[0]):
-        n_faults = 0
+        n_odd = 0
         for echo in range(dephasing.shape[1]):
             row = dephasing[block, echo]
             for lane in range(LANES):
-                n_faults += not 0.0 <= row[lane] <= LARGEST_FACTOR
-        if n_faults == 0:
+                n_odd += not 0.0 <= row[lane] <= 1.0
+        if n_odd == 0:
             continue
         for lane in range(LANES):
             for echo in range(dephasing.shape[1]):
-                if not 0.0 <= dephasing[block, echo, lane] <= LARGEST_FACTOR:
+                factor = dephasing[block, echo, lane]
+                if not 0.0 <= factor <= 1.0:
                     dephasing[block, echo, lane] = 1.0
-                    status[block, lane] = NOT_FINITE if status[block, lane] == OK else status[block, lane]
+                    if not 0.0 <= factor <= LARGEST_FACTOR and status[block, lane] == OK:
+                        status[block, lane] = NOT_FINITE
