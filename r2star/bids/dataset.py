@@ -53,6 +53,26 @@ def write_dataset_description(
     return _write_json_once(output_dir / "dataset_description.json", description)
 
 
+def other_program(output_dir: Path) -> str | None:
+    """What a folder holds by its ``dataset_description.json`` if that is not ours; None where nothing tells.
+
+    >>> other_program(Path("no such folder")) is None
+    True
+    """
+    path = output_dir / "dataset_description.json"
+    try:
+        told = None if path.is_symlink() else json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(told, dict):
+        return None
+    makers = told.get("GeneratedBy")
+    named = (
+        [maker.get("Name") for maker in makers if isinstance(maker, dict)] if isinstance(makers, list) else []
+    )
+    return None if "r2star" in named else str(told.get("Name") or "without a name")
+
+
 def _link(root: Path, output_dir: Path) -> str:
     """Where a dataset lies, seen from the output: so both may move together, and no user's home is told."""
     return quote(Path(os.path.relpath(root.resolve(), output_dir.resolve())).as_posix(), safe="/")

@@ -11,7 +11,7 @@ from pathlib import Path
 from r2star import __version__
 from r2star.atlas import load_atlas
 from r2star.atlas.settle import settle_atlas
-from r2star.bids.dataset import write_atlas_files, write_bidsignore, write_dataset_description
+from r2star.bids.dataset import other_program, write_atlas_files, write_bidsignore, write_dataset_description
 from r2star.bids.derivatives import with_derivatives
 from r2star.bids.find import find_units
 from r2star.bids.queries import check_datasets, dataset_names, read_query
@@ -39,7 +39,8 @@ def check_parts() -> None:
         version = importlib.metadata.version("antspyx")
     except importlib.metadata.PackageNotFoundError:
         version = "none"
-    if not version.startswith("0.6."):
+    numbers = tuple(int(word) for word in version.split(".")[:3] if word.isdecimal())
+    if not (0, 6, 3) <= numbers < (0, 7):
         raise EnvironmentFault(
             "E605",
             f"antspyx (ANTs) {version} is installed",
@@ -63,6 +64,14 @@ def check_folders(settings: Settings) -> None:
                 f"e.g. {source / 'derivatives' / 'r2star'}",
                 path=folder,
             )
+    if (other := other_program(output)) is not None:
+        raise UsageError(
+            "E525",
+            f"the output folder holds another dataset, {other!r}",
+            "results need a folder of their own",
+            f"e.g. {output / 'r2star'}",
+            path=output,
+        )
     for folder in (output, settings.work_dir):
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from r2star.errors import EnvironmentFault, R2starError
-from r2star.files import sha256_of, write_text_atomically
+from r2star.files import sha256_of, write_fault, write_text_atomically
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,10 @@ def record_root_files(output_dir: Path, names: Iterable[str]) -> Path:
     content = {name: sha256_of(output_dir / name) for name in sorted(names)}
     path = output_dir / "logs" / "root_files.json"
     if path.is_symlink() or read_root_files(output_dir) != content:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_fault(error, path.parent) from error
         write_text_atomically(path, _sealed(content))
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,6 +154,58 @@ def test_filter_files_that_can_not_be_meant(
     given = [str(tmp_path / "bids"), str(tmp_path / "out"), "participant", "--bids-filter-file", str(path)]
     assert app.main(given) == 2
     assert words in said(capsys, "E506")
+
+
+def test_the_dataset_of_another_program_is_no_output_folder(
+    tmp_path: Path, echoes: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "fmriprep"
+    other.mkdir()
+    maker = '{"Name": "fMRIPrep output", "DatasetType": "derivative", "GeneratedBy": [{"Name": "fMRIPrep"}]}'
+    (other / "dataset_description.json").write_text(maker)
+    (other / ".bidsignore").write_text("theirs\n")
+    study = tmp_path / "another study"
+    b.write_participant(study, "07")
+    for folder, name in ((other, "fMRIPrep output"), (study, "battery")):
+        before = b.tree(folder)
+        assert app.main([str(tmp_path / "bids"), str(folder), "participant", "--fit-only"]) == 2
+        assert name in said(capsys, "E525")
+        assert b.tree(folder) == before
+
+
+def test_a_file_in_the_place_of_the_records(
+    tmp_path: Path, echoes: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/logs").write_text("mine")
+    assert app.main([str(tmp_path / "bids"), str(tmp_path / "out"), "participant", "--fit-only"]) == 4
+    assert "out/logs" in said(capsys, "E607")
+    assert (tmp_path / "out/logs").read_text() == "mine"
+
+
+@pytest.mark.parametrize("version", ["none", "0.5.4", "0.6.1", "0.7.0", "1.0"])
+def test_ants_is_looked_for_before_any_work(
+    tmp_path: Path,
+    echoes: list[Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+) -> None:
+    def installed(name: str) -> str:
+        if name != "antspyx":
+            return real(name)
+        if version == "none":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", installed)
+    assert app.main([str(tmp_path / "bids"), str(tmp_path / "out"), "participant"]) == 4
+    line = said(capsys, "E605")
+    assert version in line
+    assert "antspyx>=0.6.3" in line
+    assert not list((tmp_path / "out").glob("sub-*"))
+    assert not (tmp_path / "out/status.tsv").exists()
 
 
 @pytest.mark.parametrize("kind", ["brain", "cohort"])
