@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -79,6 +80,7 @@ def test_slurms_grant_counts(
     assert (settings.n_procs, settings.omp_n_threads, settings.mem_gb) == (2, 1, 1.5)
 
 
+@pytest.mark.skipif(shutil.which("taskset") is None, reason="no taskset (Debian: util-linux)")
 def test_an_affinity_of_one_processor_is_seen() -> None:
     code = "from r2star.runs.resources import available_processors as n; print(n())"
     done = subprocess.run(
