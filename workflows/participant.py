@@ -14,7 +14,8 @@ from r2star.workflows import interfaces as steps
 from r2star.workflows.nodes import make_node, merge, node_name, orientation_rule
 from r2star.workflows.stage import Stages
 from r2star.workflows.templates import templates_of
-from r2star.workflows.unit import ANATOMY, anatomy_node, init_unit_wf
+from r2star.workflows.unit import init_unit_wf
+from r2star.workflows.ways import ANATOMY, anatomy_node
 
 
 def init_participant_wf(units: Sequence[Unit], settings: Settings, n_threads: int = 1) -> pe.Workflow:

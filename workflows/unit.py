@@ -16,7 +16,7 @@ from r2star.bids.queries import dataset_names
 from r2star.bids.units import Unit
 from r2star.settings import Settings
 from r2star.workflows import interfaces as steps
-from r2star.workflows.alignment import REFINED, init_alignment_wf, make_megre_to_template, make_refinement
+from r2star.workflows.alignment import init_alignment_wf
 from r2star.workflows.denoising import connect_echoes
 from r2star.workflows.derived import init_derived_wf
 from r2star.workflows.field import (
@@ -32,16 +32,10 @@ from r2star.workflows.quality import connect_anatomy, connect_maps, make_quality
 from r2star.workflows.regions import MAPS, first, init_segmentation_wf, init_template_wf
 from r2star.workflows.stage import Stages
 from r2star.workflows.templates import Template
+from r2star.workflows.ways import ANATOMY, Parts, add_way, anatomy_node, collect, connect_alignment
 
-#: What the units of a participant share, and take in their ``inputnode``.
-ANATOMY = [
-    "t1w", "t1w_to_template", "template_to_t1w", "t1w_brain_mask", "t1w_measures", "t1w_hashes", "anatomy_record",
-    "anatomy_notices",
-]  # fmt: skip
 #: Warnings of finding a unit that speak of its T1w.
 ANATOMY_NOTICES = frozenset({"W205", "W206", "W207"})
-#: What is published: name → (node, output) of each part.
-Parts = dict[str, list[tuple[pe.Node, str]]]
 
 
 def init_unit_wf(
@@ -72,11 +66,6 @@ def init_unit_wf(
     return graph
 
 
-def anatomy_node(number: int) -> str:
-    """The node that takes the T1w's registration to a template, by the template's place."""
-    return f"inputnode_{number + 1}" if number else "inputnode"
-
-
 def _add_anatomy(
     graph: pe.Workflow, nodes: tuple[pe.Node, ...], parts: Parts, unit: Unit, settings: Settings,
     templates: Sequence[Template], stages: Stages, n_threads: int,
@@ -92,13 +81,13 @@ def _add_anatomy(
         graph.connect([(check, driver, [("magnitude", "magnitude"), ("noise", "noise")])])
     align = init_alignment_wf(unit, settings, templates[0], stages, n_threads)
     sources = [pe.Node(IdentityInterface(ANATOMY), anatomy_node(number)) for number in range(len(templates))]
-    _connect_alignment(graph, (sources[0], check, driver), align, parts, has_t1w=unit.t1w is not None)
+    connect_alignment(graph, (sources[0], check, driver), align, parts, has_t1w=unit.t1w is not None)
     if unit.derived_as("brain_mask"):
-        _collect(parts, align, "hashes")
+        collect(parts, align, "hashes")
     ways = [(align, "outputnode.to_megre", "outputnode.to_template")]
     for source, template in zip(sources[1:], templates[1:], strict=True):
         ends = (source, driver, align)
-        ways.append(_add_way(graph, ends, parts, unit, settings, template, stages, n_threads))
+        ways.append(add_way(graph, ends, parts, unit, settings, template, stages, n_threads))
     derived = init_derived_wf(unit, stages)
     if derived is not None:
         _connect_derived(graph, check, align, derived, parts, has_lesions=bool(unit.derived_as("lesions")))
@@ -120,64 +109,6 @@ def _add_anatomy(
     connect_anatomy(graph, quality, align, regions, (sources[0], "t1w_measures") if unit.t1w else None)
 
 
-def _connect_alignment(
-    graph: pe.Workflow,
-    nodes: tuple[pe.Node, ...],
-    align: pe.Workflow,
-    parts: Parts,
-    *,
-    has_t1w: bool,
-) -> None:
-    source, check, fit = nodes
-    like = (("magnitude", first), "inputnode.like")
-    graph.connect([(check, align, [("magnitude", "inputnode.magnitude"), like])])
-    graph.connect([(fit, align, [("r2star_map", "inputnode.r2star_map")])])
-    if has_t1w:
-        graph.connect([(source, align, [(name, f"inputnode.{name}") for name in ANATOMY[:4]])])
-        _collect_anatomy(parts, source)
-    _collect(parts, align, "files", "records", "notices")
-
-
-def _collect_anatomy(parts: Parts, source: pe.Node) -> None:
-    parts["hashes"].append((source, "t1w_hashes"))
-    parts["records"].append((source, "anatomy_record"))
-    parts["notices"].append((source, "anatomy_notices"))
-
-
-def _add_way(
-    graph: pe.Workflow, nodes: tuple[pe.Node, ...], parts: Parts, unit: Unit, settings: Settings,
-    template: Template, stages: Stages, n_threads: int,
-) -> tuple[pe.Node, str, str]:  # fmt: skip
-    """The way to a further template: through the T1w, or by a registration of its own."""
-    source, fit, align = nodes
-    number = template.space
-    if unit.t1w is None:
-        placed = make_megre_to_template(unit, settings, template, stages, n_threads)
-        placed.name = f"register_{number}"
-        graph.connect([(align, placed, [("outputnode.megre_reference", "megre_reference")])])
-        back, there = [(placed, "template_to_image")], [(placed, "image_to_template")]
-    else:
-        _collect_anatomy(parts, source)
-        placed = source
-        if not settings.sloppy:
-            placed = make_refinement(f"refine_{number}", unit, template, stages, n_threads)
-            graph.connect([
-                (source, placed, [(name, name) for name in REFINED]),
-                (align, placed, [(("outputnode.to_t1w", first), "megre_to_t1w")]),
-            ])  # fmt: skip
-        back = [(align, "outputnode.from_t1w"), (placed, "template_to_t1w")]
-        there = [(placed, "t1w_to_template"), (align, "outputnode.to_t1w")]
-    parts["files"] += [back[-1], there[0]]
-    if placed is not source:
-        parts["records"].append((placed, "record"))
-        parts["notices"].append((placed, "notices"))
-        graph.connect(fit, "r2star_map", placed, "r2star_map")
-    way = pe.Node(IdentityInterface(["to_megre", "to_template"]), f"way_{number}")
-    for name, chain in (("to_megre", back), ("to_template", there)):
-        graph.connect(merge(graph, f"{name}_{number}", chain), "out", way, name)
-    return way, "to_megre", "to_template"
-
-
 def _connect_derived(
     graph: pe.Workflow, check: pe.Node, align: pe.Workflow, derived: pe.Workflow, parts: Parts, *,
     has_lesions: bool,
@@ -186,7 +117,7 @@ def _connect_derived(
         (check, derived, [(("magnitude", first), "inputnode.like")]),
         (align, derived, [("outputnode.from_t1w", "inputnode.from_t1w")]),
     ])  # fmt: skip
-    _collect(parts, derived, "records", "notices", "hashes", *(["files"] if has_lesions else []))
+    collect(parts, derived, "records", "notices", "hashes", *(["files"] if has_lesions else []))
 
 
 def _connect_segmentation(
@@ -196,7 +127,7 @@ def _connect_segmentation(
     if in_t1w:
         ways = [(f"outputnode.{name}", f"inputnode.{name}") for name in ("from_t1w", "to_t1w")]
         graph.connect([(align, own, ways)])
-    _collect(parts, own, "hashes")
+    collect(parts, own, "hashes")
 
 
 def _connect_field(
@@ -237,13 +168,7 @@ def _connect_measured(
         ])  # fmt: skip
         if derived is not None:
             graph.connect([(derived, one, [(f"outputnode.{name}", f"inputnode.{name}") for name in names])])
-        _collect(parts, one, "files", "records")
-
-
-def _collect(parts: Parts, part: pe.Workflow, *names: str) -> None:
-    """Remember what a sub-graph gives for publishing."""
-    for name in names:
-        parts[name].append((part, f"outputnode.{name}"))
+        collect(parts, one, "files", "records")
 
 
 def _check(unit: Unit, settings: Settings) -> steps.CheckInputs:
