@@ -158,9 +158,8 @@ def kind_of(name: str) -> str:
     stem, _, extension = name.partition(".")
     *pairs, suffix = stem.split("_")
     desc = next((pair.removeprefix("desc-") for pair in pairs if pair.startswith("desc-")), None)
-    found = Derivative(suffix, f".{extension}", desc)
     for kind, one in DERIVATIVES.items():
-        if (one.suffix, one.extension, one.desc) == (found.suffix, found.extension, found.desc):
+        if (one.suffix, one.extension, one.desc) == (suffix, f".{extension}", desc):
             return kind
     raise ValueError(f"no kind of result is named {name}")
 

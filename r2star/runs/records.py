@@ -177,8 +177,8 @@ def record_failure(
     """Record why a unit is not complete (or was skipped, with ``state``)."""
     path = failures_folder(output_dir) / f"{unit}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    row = {"unit": unit, "state": state or error.state, "seconds": seconds, **error.as_dict()}
-    write_text_atomically(path, json.dumps({**row, "unit": unit}, indent=1, sort_keys=True) + "\n")
+    row = {**error.as_dict(), "unit": unit, "state": state or error.state, "seconds": seconds}
+    write_text_atomically(path, json.dumps(row, indent=1, sort_keys=True) + "\n")
 
 
 def read_failure(output_dir: Path, unit: str) -> dict[str, Any] | None:

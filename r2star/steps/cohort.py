@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from r2star import __version__
+from r2star.bids.dataset import BIDS_VERSION
 from r2star.files import write_text_atomically
 from r2star.regions.table import COLUMNS
 from r2star.simulate.cohort import Cohort
@@ -100,7 +101,12 @@ def _write_dataset(cohort: Cohort, out: Path, labels: Sequence[str]) -> None:
 
 
 def _write_description(folder: Path, name: str, kind: str) -> None:
-    content: dict[str, Any] = {"Name": name, "BIDSVersion": "1.10.0", "DatasetType": kind, "License": "CC0"}
+    content: dict[str, Any] = {
+        "Name": name,
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": kind,
+        "License": "CC0",
+    }
     if kind == "derivative":
         content["GeneratedBy"] = [{"Name": "r2star", "Version": __version__}]
         write_text_atomically(folder / ".bidsignore", "logs/\ngroup\ngroup.html\n*_stats.tsv\n*_stats.json\n")

@@ -16,7 +16,7 @@ from r2star.files import write_text_atomically
 from r2star.fit import denoise_mppca, fit_decay
 from r2star.fit.denoise import residual_change
 from r2star.images import read_images, write_image
-from r2star.steps.inputs import check_one_grid
+from r2star.steps.echo_rules import check_one_grid
 from r2star.steps.noise import read_saturation, read_sigma
 
 #: Voxels whose largest echo is below so many σ are air: they are left as they are, and tell nothing of a residual.

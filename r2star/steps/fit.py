@@ -24,9 +24,9 @@ from r2star.errors import InputError, Notice
 from r2star.files import write_fault
 from r2star.fit import METHODS, Decay, Status, fit_decay
 from r2star.images import Grid, ImageReader, ImageWriter, open_image
+from r2star.steps.echo_rules import check_one_grid
 from r2star.steps.echo_watch import EchoWatch
 from r2star.steps.field import read_dephasing
-from r2star.steps.inputs import check_one_grid
 from r2star.steps.noise import read_saturation, read_sigma
 
 #: Bytes of one slab of float32 echoes: large enough to keep two threads busy, small beside a head.

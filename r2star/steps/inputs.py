@@ -15,17 +15,9 @@ from r2star.field import PhaseRange, complex_to_polar
 from r2star.files import sha256_of, write_text_atomically
 from r2star.fit.saturation import PileUp, find_pile_up, is_saturation
 from r2star.images import Grid, Image, read_image, write_image
+from r2star.steps.echo_rules import check_distinct, check_falling, check_magnitude, check_one_grid
 from r2star.steps.noise import sample_of, saturation_notice, write_noise
 from r2star.steps.phase import decide_phase_unit, measure_range
-
-#: Echoes of one unit lie on one grid to within this distance at the corners, mm.
-ECHO_GRID_TOLERANCE_MM = 0.01
-#: Voxels brighter than this share of the brightest (98th percentile of the first echo) are tissue.
-TISSUE_SHARE = 0.2
-#: The largest value of an echo; beyond, squares and sums overflow or vanish in float32.
-MAGNITUDE_RANGE = (1e-12, 1e12)
-#: From one echo to the next at most this share of tissue voxels may rise: noise alone lifts half of them.
-LARGEST_RISING_SHARE = 0.6
 
 
 class CheckedInputs(NamedTuple):
@@ -157,7 +149,7 @@ class _Reading:
             self.paths.append(path)
             self.grids.append(image.grid)
             if kind == "magnitude":
-                self.notices += _check_magnitude(path, image.data)
+                self.notices += check_magnitude(path, image.data)
                 self.samples.append(sample_of(image.data))
                 self._watch_saturation(number, path, image.data)
             if kind == "phase" and self._measures_phase:
@@ -182,98 +174,6 @@ class _Reading:
         """The hashes so far, as JSON."""
         text = json.dumps(self.hashes, indent=1, sort_keys=True) + "\n"
         return write_text_atomically(self._out_dir / "hashes.json", text)
-
-
-def check_one_grid(paths: Sequence[Path], grids: Sequence[Grid]) -> None:
-    """Refuse images of different shapes (E306) or places (E307)."""
-    shapes = {grid.shape for grid in grids}
-    if len(shapes) > 1:
-        listed = ", ".join(
-            f"{path.name} {'×'.join(map(str, grid.shape))}" for path, grid in zip(paths, grids)
-        )
-        raise InputError(
-            "E306",
-            f"the echoes have different shapes: {listed}",
-            "one shape is needed",
-            "export the series again",
-            path=paths[0],
-        )
-    for path, grid in zip(paths, grids):
-        if not grid.same_as(grids[0], tol_mm=ECHO_GRID_TOLERANCE_MM):
-            raise InputError(
-                "E307",
-                f"the echo lies elsewhere in space than {paths[0].name}",
-                f"corners within {ECHO_GRID_TOLERANCE_MM} mm are needed",
-                "export the series again",
-                path=path,
-            )
-
-
-def check_distinct(paths: Sequence[Path], samples: Sequence[NDArray[np.float32]]) -> None:
-    """Refuse an image that stands for two echoes (E310): measured twice, no two images are equal."""
-    for number, sample in enumerate(samples):
-        for path, earlier in zip(paths[:number], samples[:number]):
-            if np.array_equal(sample, earlier, equal_nan=True):
-                raise InputError(
-                    "E310",
-                    f"the echo holds the same values as {path.name}",
-                    "each echo is an image of its own",
-                    "export the series again",
-                    path=paths[number],
-                )
-
-
-def check_falling(paths: Sequence[Path], samples: Sequence[NDArray[np.float32]]) -> list[Notice]:
-    """Warn (W303) where the signal rises from one echo to the next: files and echo times may be mixed up."""
-    if not samples:
-        return []
-    first = samples[0][np.isfinite(samples[0])]
-    tissue = samples[0] > TISSUE_SHARE * np.percentile(first, 98)
-    notices = []
-    for before, after, earlier, later in zip(samples, samples[1:], paths, paths[1:]):
-        share = float(np.mean(after[tissue] > before[tissue])) if tissue.any() else 0.0
-        if share > LARGEST_RISING_SHARE:
-            found = f"the signal rises from {earlier.name} to this echo in {share:.0%} of the voxels"
-            notices.append(Notice("W303", found, "check which echo time belongs to which file", str(later)))
-    return notices
-
-
-def _check_magnitude(path: Path, data: NDArray[Any]) -> list[Notice]:
-    """Empty echoes are refused; voxels that are no magnitude are counted."""
-    finite = np.isfinite(data)
-    largest = float(np.max(data, where=finite, initial=0.0))
-    if largest <= 0:
-        raise InputError(
-            "E301",
-            "no voxel of this echo is positive and finite",
-            "a magnitude image is needed",
-            "export the echo again",
-            path=path,
-        )
-    if not MAGNITUDE_RANGE[0] <= largest <= MAGNITUDE_RANGE[1]:
-        low, high = MAGNITUDE_RANGE
-        raise InputError(
-            "E311",
-            f"the largest value is {largest:.3g}",
-            f"one between {low:g} and {high:g} is needed, where 32-bit arithmetic is safe",
-            "check scl_slope and scl_inter in the header, or scale all echoes alike",
-            path=path,
-        )
-    notices = []
-    if n_bad := int(finite.size - np.count_nonzero(finite)):
-        notices.append(
-            Notice("W301", f"{n_bad} voxels are NaN or infinite; they get no estimate", path=path.name)
-        )
-    if n_negative := int(np.count_nonzero(data < 0.0)):
-        notices.append(
-            Notice(
-                "W302",
-                f"{n_negative} voxels are negative, as after filtering; they get no estimate",
-                "give the unfiltered magnitude",
-                path.name,
-            )
-        )
-    return notices
 
 
 def _magnitude_and_phase(

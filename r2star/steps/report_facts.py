@@ -85,9 +85,10 @@ def facts_of(marker: Marker, output_dir: Path, bids_dir: Path, age_years: float 
 
 
 def _atlas_of(marker: Marker) -> Atlas | None:
+    """The first atlas of a unit; None without one, or where it is not here any more."""
+    first = next(iter(marker.settings.get("atlases") or ()), None)
     try:
-        first = next(iter(marker.settings.get("atlases") or [marker.settings.get("atlas")]))
-        return load_atlas(str(first))
+        return None if first is None else load_atlas(str(first))
     except R2starError:
         return None
 

@@ -16,6 +16,7 @@ import numpy as np
 from r2star import __version__
 from r2star.atlas import Atlas, load_atlas
 from r2star.atlas.labels import read_labels
+from r2star.bids.dataset import BIDS_VERSION
 from r2star.files import write_text_atomically
 from r2star.images import Grid, read_image, write_image
 from r2star.settings import DEFAULT_ATLAS
@@ -30,7 +31,6 @@ from r2star.simulate.brain import (
     simulate_session,
 )
 
-BIDS_VERSION = "1.10.0"
 TRUTH_COLUMNS = (
     "participant_id", "session_id", "group", "age", "segmentation", "region", "hemisphere", "index",
     "r2star_per_s", "volume_mm3", "n_voxels",
