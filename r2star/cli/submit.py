@@ -11,18 +11,20 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from r2star import __version__
 from r2star.cli.app import settings_from
 from r2star.cli.common import Parser, run_command, say
 from r2star.cli.options import build_parser as build_r2star_parser
-from r2star.cli.preparation import check_folders, refuse_mixed_results, settle
-from r2star.cli.submit_plan import Plan, make_plan
 from r2star.cli.submit_status import say_status
 from r2star.errors import UsageError
 from r2star.runs.slurm import Request, array_script, largest_array, single_script, submit
 from r2star.runs.submissions import new_folder, record_job
 from r2star.settings import Settings
+
+if TYPE_CHECKING:
+    from r2star.cli.submit_plan import Plan
 
 EPILOG = """\
 examples:
@@ -95,6 +97,9 @@ def _run(arguments: list[str]) -> int:
     settings = _settings(options, passed)
     if options.status:
         return say_status(settings.output_dir)
+    from r2star.cli.preparation import check_folders, refuse_mixed_results, settle
+    from r2star.cli.submit_plan import make_plan
+
     if not options.dry_run:
         check_folders(settings)
     with tempfile.TemporaryDirectory() as scratch:
