@@ -61,7 +61,11 @@ def _inputs(unit: UnitFacts) -> str:
 def _denoise(unit: UnitFacts) -> str:
     if unit.settings.get("denoise") != "mppca":
         return ""
-    return "The echoes were denoised by Marchenko-Pastur principal component analysis before the fit [Veraart 2016]."
+    text = "The echoes were denoised by Marchenko-Pastur principal component analysis before the fit [Veraart 2016]"
+    ratio = unit.acquisition.get("Denoising", {}).get("ResidualRatio")
+    return (
+        f"{text}." if ratio is None else f"{text}; the fit's residuals became {ratio:g} times what they were."
+    )
 
 
 def _fit(unit: UnitFacts) -> str:

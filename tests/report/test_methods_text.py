@@ -134,6 +134,13 @@ def test_two_echoes_have_no_residual(unit_facts: Make) -> None:
     assert "from the residuals" not in text
 
 
+def test_what_denoising_did_to_the_residuals_is_told(unit_facts: Make) -> None:
+    acquisition = {"EchoTime": [0.004, 0.008, 0.012], "Denoising": {"ResidualRatio": 0.8123}}
+    for setting, told in (("mppca", True), ("none", False)):
+        text = methods_text(unit_facts(acquisition=acquisition, settings=settings_with(denoise=setting)))
+        assert ("the fit's residuals became 0.8123 times what they were." in text) == told
+
+
 def test_a_setting_without_a_sentence_is_told_by_its_name(unit_facts: Make) -> None:
     text = methods_text(unit_facts(settings={**settings_with(), "newest_option": "on"}))
     assert "Further settings: newest_option = on." in text
