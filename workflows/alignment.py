@@ -2,9 +2,11 @@
 
 Inputs: ``magnitude``, ``like`` (an image on the MEGRE grid), ``r2star_map``, as iron drives the registration, and,
 where there is a T1w, its registration to the template (``t1w``, ``t1w_to_template``, ``template_to_t1w``,
-``t1w_brain_mask``). Outputs: ``to_megre`` and ``to_template`` (chains of transforms, the one next to the target
-grid first), ``from_t1w`` and ``to_t1w`` (the same between T1w and MEGRE), ``megre_reference``, ``brain_mask``,
-``measures`` (of the registrations), ``files``, ``records``, ``notices``, ``hashes`` of a brain mask that was given.
+``t1w_brain_mask``), or the same of the session whose MEGRE stands in its place (``reference``, ...). Outputs:
+``to_megre`` and ``to_template`` (chains of transforms, the one next to the target grid first), ``from_t1w`` and
+``to_t1w`` (the same between T1w and MEGRE), ``megre_to_reference`` and ``reference_to_megre`` (between sessions),
+``lesions_on_t1w`` (a mask that was drawn on the MEGRE), ``megre_reference``, ``brain_mask``, ``measures`` (of the
+registrations), ``files``, ``records``, ``notices``, ``hashes`` of a brain mask that was given.
 """
 
 from __future__ import annotations
@@ -17,22 +19,26 @@ from nipype.pipeline import engine as pe
 from r2star.bids.units import Derived, Unit
 from r2star.settings import Settings
 from r2star.workflows import interfaces as steps
-from r2star.workflows.nodes import make_node, merge
+from r2star.workflows.derived import connect_adopted, connect_lesions_on_t1w, make_adopted_mask
+from r2star.workflows.nodes import Output, make_node, merge
 from r2star.workflows.stage import Stages
 from r2star.workflows.step import StepNode
 from r2star.workflows.templates import Template
 
-INPUTS = ["magnitude", "like", "r2star_map", "t1w", "t1w_to_template", "template_to_t1w", "t1w_brain_mask"]
+#: What units take of the anatomy that they share, by whether it is a T1w or the MEGRE of a session.
+PLACED = {
+    kind: [kind, f"{kind}_to_template", f"template_to_{kind}", f"{kind}_brain_mask"]
+    for kind in ("t1w", "reference")
+}
+INPUTS = ["magnitude", "like", "r2star_map", *PLACED["t1w"], *PLACED["reference"]]
+#: Between the MEGRE of two sessions.
+MOVES = ("megre_to_reference", "reference_to_megre")
 #: What a refinement takes of the T1w.
 REFINED = ("t1w", "t1w_to_template", "template_to_t1w")
 OUTPUTS = [
-    "to_megre", "to_template", "from_t1w", "to_t1w", "megre_reference", "brain_mask", "measures", "files", "records",
-    "notices", "hashes",
+    "to_megre", "to_template", "from_t1w", "to_t1w", "megre_to_reference", "reference_to_megre", "megre_reference",
+    "lesions_on_t1w", "brain_mask", "measures", "files", "records", "notices", "hashes",
 ]  # fmt: skip
-
-
-#: An output of a node.
-Output = tuple[pe.Node, str]
 
 
 class Route(NamedTuple):
@@ -56,6 +62,8 @@ def init_alignment_wf(
     combine = make_node("combine", steps.CombineEchoes(), stages.next("combining echoes"))
     if unit.t1w is not None:
         route = _through_t1w(graph, (source, sink), unit, settings, template, stages, n_threads)
+    elif unit.reference is not None:
+        route = _through_reference(graph, (source, sink), unit, settings, stages, n_threads)
     else:
         register = make_megre_to_template(unit, settings, template, stages, n_threads)
         graph.connect(source, "r2star_map", register, "r2star_map")
@@ -67,10 +75,12 @@ def init_alignment_wf(
     told = (combine, *route.nodes, mask)
     records = merge(graph, "records", [(node, "record") for node in told])
     notices = merge(graph, "notices", [(node, "notices") for node in told])
-    lists = (files, records, notices, merge(graph, "measures", [(node, "measures") for node in route.nodes]))
+    lists = [files, records, notices]
+    if route.nodes:
+        lists.append(merge(graph, "measures", [(node, "measures") for node in route.nodes]))
+        graph.connect(combine, "image", route.nodes[0], "megre_reference")
     graph.connect([
         (source, combine, [("magnitude", "magnitude")]),
-        (combine, route.nodes[0], [("image", "megre_reference")]),
         (combine, sink, [("image", "megre_reference")]),
         (mask, sink, [("image", "brain_mask")]),
         *[(node, sink, [("out", node.name)]) for node in (to_megre, to_template, *lists)],
@@ -97,6 +107,16 @@ def _through_t1w(
             (source, placed, [(name, name) for name in ("r2star_map", *REFINED)]),
             (rigid, placed, [("megre_to_t1w", "megre_to_t1w")]),
         ])  # fmt: skip
+        for one in unit.derived_as("lesions"):
+            if one.world == "MEGRE":
+                way = (graph.get_node("to_t1w"), "out")
+                lesions = connect_lesions_on_t1w(graph, one, (source, "t1w"), way, stages)
+                graph.connect(
+                    [
+                        (lesions, placed, [("image", "lesion_mask")]),
+                        (lesions, sink, [("image", "lesions_on_t1w")]),
+                    ]
+                )
         nodes.append(placed)
     return Route(
         nodes,
@@ -105,8 +125,34 @@ def _through_t1w(
     )
 
 
+def _through_reference(
+    graph: pe.Workflow, ends: tuple[pe.Node, pe.Node], unit: Unit, settings: Settings, stages: Stages, n_threads: int
+) -> Route:  # fmt: skip
+    """MEGRE on that of another session, which lies on the template already; that one goes its own way."""
+    source, sink = ends
+    if unit.is_reference:
+        return Route([], [(source, "template_to_reference")], [(source, "reference_to_template")])
+    step = steps.RegisterMegreToReference(random_seed=settings.random_seed, sloppy=settings.sloppy)
+    stage = stages.next("registering to the shared session", share=0.15)
+    rigid = make_node("register", step, stage, n_threads=n_threads, mem_gb=2)
+    joined, moves = make_joined("join", stages), [(name, name) for name in MOVES]
+    _, there, back, brain = PLACED["reference"]
+    graph.connect([
+        (source, rigid, [("reference", "reference"), (brain, brain)]),
+        (source, joined, [(there, there), (back, back)]),
+        (rigid, joined, moves),
+        (rigid, sink, moves),
+    ])  # fmt: skip
+    return Route([rigid], [(joined, "template_to_image")], [(joined, "image_to_template")])
+
+
+def make_joined(name: str, stages: Stages) -> StepNode:
+    """The way to a template through another session."""
+    return make_node(name, steps.JoinTransforms(), stages.next("joining transforms", 0.01), mem_gb=1)
+
+
 def make_refinement(name: str, unit: Unit, template: Template, stages: Stages, n_threads: int) -> StepNode:
-    """The correction of a T1w's place on a template by a unit's R2*; lesions on the T1w pull nothing."""
+    """The correction of a T1w's place on a template by a unit's R2*; its lesions pull nothing."""
     step = steps.RefineByIron(atlas=template.atlas_name)
     for one in unit.derived_as("lesions"):
         if one.world == "T1w":
@@ -143,10 +189,7 @@ def _make_mask(
             (source, mask, [("like", "like")]),
         ])  # fmt: skip
         return mask
-    step = steps.AdoptMask(given=str(given.path), kind="brain", others=[str(path) for path in given.others])
-    mask = make_node("brain_mask", step, stage)
-    graph.connect(source, "like", mask, "like")
-    if given.world == "T1w":
-        graph.connect(graph.get_node("from_t1w"), "out", mask, "transforms")
+    mask = make_adopted_mask("brain_mask", given, stage)
+    connect_adopted(graph, mask, given, (source, "like"), (graph.get_node("from_t1w"), "out"))
     graph.connect(merge(graph, "hashes", [(mask, "hashes")]), "out", sink, "hashes")
     return mask

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from r2star.steps.anatomy import (
+    align_megre_to_t1w,
     combine_echoes,
+    join_transforms,
+    register_megre_to_reference,
     register_megre_to_t1w,
     register_megre_to_template,
     register_t1w_to_template,
@@ -51,6 +54,18 @@ class RegisterMegreToTemplate(Step, function=register_megre_to_template):
 
 class RegisterMegreToT1w(Step, function=register_megre_to_t1w):
     """MEGRE ↔ T1w."""
+
+
+class AlignMegreToT1w(Step, function=align_megre_to_t1w):
+    """MEGRE → T1w, for a lesion mask."""
+
+
+class RegisterMegreToReference(Step, function=register_megre_to_reference):
+    """MEGRE of one session ↔ that of another."""
+
+
+class JoinTransforms(Step, function=join_transforms):
+    """MEGRE ↔ template, through another session."""
 
 
 class RefineByIron(Step, function=refine_by_iron):

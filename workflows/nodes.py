@@ -10,6 +10,9 @@ from r2star.settings import Settings
 from r2star.workflows.stage import Stage
 from r2star.workflows.step import ListNode, Step, StepNode
 
+#: An output of a node.
+Output = tuple[pe.Node, str]
+
 #: How the engine runs our graphs: results count by the content of their inputs.
 EXECUTION = {
     "hash_method": "content",

@@ -36,11 +36,10 @@ def connect_anatomy(
     quality: pe.Node,
     align: pe.Workflow,
     regions: pe.Workflow | None,
-    t1w_measures: tuple[pe.Node, str] | None,
+    measures: list[tuple[pe.Node, str]],
 ) -> None:
     """Brain, regions of the first atlas, and the measures of each registration."""
-    sources = [(align, "outputnode.measures")] + ([t1w_measures] if t1w_measures else [])
-    graph.connect(merge(graph, "measures", sources), "out", quality, "measures")
+    graph.connect(merge(graph, "measures", measures), "out", quality, "measures")
     graph.connect([(align, quality, [("outputnode.brain_mask", "brain_mask")])])
     if regions is not None:
         graph.connect([(regions, quality, [("outputnode.labels", "labels"), ("outputnode.table", "table")])])

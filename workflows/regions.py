@@ -49,6 +49,15 @@ def init_template_wf(
         graph.connect(source, "to_template", table, "to_template")
         files += [(labels, "image"), (table, "derivatives")]
         records += [(labels, "record"), (table, "record")]
+        if atlas.weights is not None:
+            weigh = steps.ResampleMap(image=str(atlas.weights), name=f"atlas-{atlas.name}_probseg")
+            weights = make_node(
+                f"weights_{atlas.name}", weigh, stages.next("placing weights", 0.02), mem_gb=1
+            )
+            graph.connect([(source, weights, [("to_megre", "transforms"), ("r2star_map", "like")])])
+            graph.connect(weights, "image", table, "weight_map")
+            files.append((weights, "image"))
+            records.append((weights, "record"))
     sink = _connect_sink(graph, {"files": files, "records": records})
     if len(files) > 1:  # of the first atlas
         graph.connect([(files[1][0], sink, [("image", "labels")]), (files[2][0], sink, [("table", "table")])])
@@ -63,7 +72,7 @@ def init_segmentation_wf(
     source = pe.Node(IdentityInterface(INPUTS), "inputnode")
     adopt = adopt_segmentation_step(segmentation)
     labels = make_node("labels", adopt, stages.next("placing regions", 0.02), mem_gb=1)
-    connect_adopted(graph, source, labels, segmentation)
+    connect_adopted(graph, labels, segmentation, (source, "like"), (source, "from_t1w"))
     if segmentation.world == "T1w":
         graph.connect(source, "to_t1w", labels, "to_source")
     table = _table_node(unit, settings, segmentation.name, "table", stages)

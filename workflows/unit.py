@@ -1,7 +1,7 @@
 """The graph of one unit: verify, fit, align, map the field, place regions, tabulate, publish.
 
-Its ``inputnode`` takes the T1w's registration to the first template, ``inputnode_2`` to the second, and so on: all
-units of a participant share them.
+Its ``inputnode`` takes the registration of the anatomy that units of a participant share (a T1w, or the MEGRE of a
+session) to the first template, ``inputnode_2`` to the second, and so on.
 """
 
 from __future__ import annotations
@@ -24,18 +24,15 @@ from r2star.workflows.field import (
     is_corrected,
     make_b0_node,
     make_bias_node,
-    phase_rule,
-    uncorrected_notices,
 )
-from r2star.workflows.nodes import make_node, merge, node_name, orientation_rule
+from r2star.workflows.fitting import make_check, make_fit
+from r2star.workflows.nodes import make_node, merge, node_name
 from r2star.workflows.quality import connect_anatomy, connect_maps, make_quality_node
 from r2star.workflows.regions import MAPS, first, init_segmentation_wf, init_template_wf
+from r2star.workflows.shared import ANATOMY, anatomy_node, shared_anatomy
 from r2star.workflows.stage import Stages
 from r2star.workflows.templates import Template
-from r2star.workflows.ways import ANATOMY, Parts, add_way, anatomy_node, collect, connect_alignment
-
-#: Warnings of finding a unit that speak of its T1w.
-ANATOMY_NOTICES = frozenset({"W205", "W206", "W207"})
+from r2star.workflows.ways import Parts, add_way, collect, connect_alignment
 
 
 def init_unit_wf(
@@ -44,8 +41,8 @@ def init_unit_wf(
     """The graph of one unit; without a template (``--fit-only``) it ends with the maps."""
     graph = pe.Workflow(node_name("unit", unit.label))
     stages = Stages((unit.label,))
-    check = make_node("check", _check(unit, settings), stages.next("checking inputs", 0.02))
-    fit = make_node("fit", _fit(unit, settings), stages.next("fitting R2*", 0.04), n_threads=n_threads)
+    check = make_node("check", make_check(unit, settings), stages.next("checking inputs", 0.02))
+    fit = make_node("fit", make_fit(unit, settings), stages.next("fitting R2*", 0.04), n_threads=n_threads)
     publish = make_node(
         "publish", _publish(unit, settings), stages.next("writing results", 0.02, is_last=True)
     )
@@ -73,15 +70,16 @@ def _add_anatomy(
     """Everything that needs to know where the brain is: alignment, field, regions."""
     check, fit, quality = nodes
     corrected = is_corrected(unit, settings)
-    driver = fit
-    if corrected:
+    driver, shared = fit, shared_anatomy(unit)
+    if corrected and unit.reference is None:
         # a corrected fit waits for the brain mask, so it can't drive the registration that gives the mask
         first_fit = stages.next("fitting R2* for the registration", 0.04)
-        driver = make_node("first_fit", _fit(unit, settings), first_fit, n_threads=n_threads)
+        driver = make_node("first_fit", make_fit(unit, settings), first_fit, n_threads=n_threads)
         graph.connect([(check, driver, [("magnitude", "magnitude"), ("noise", "noise")])])
     align = init_alignment_wf(unit, settings, templates[0], stages, n_threads)
-    sources = [pe.Node(IdentityInterface(ANATOMY), anatomy_node(number)) for number in range(len(templates))]
-    connect_alignment(graph, (sources[0], check, driver), align, parts, has_t1w=unit.t1w is not None)
+    fields = ANATOMY[shared.kind if shared else "t1w"]
+    sources = [pe.Node(IdentityInterface(fields), anatomy_node(number)) for number in range(len(templates))]
+    connect_alignment(graph, (sources[0], check, driver), align, parts, shared)
     if unit.derived_as("brain_mask"):
         collect(parts, align, "hashes")
     ways = [(align, "outputnode.to_megre", "outputnode.to_template")]
@@ -106,7 +104,9 @@ def _add_anatomy(
         graph.connect(bias, "bias_map", quality, "bias_map")
     _connect_measured(graph, (check, fit), derived, measured, parts, unit)
     regions = measured[0] if templates[0].measured else None
-    connect_anatomy(graph, quality, align, regions, (sources[0], "t1w_measures") if unit.t1w else None)
+    measures = [] if unit.is_reference else [(align, "outputnode.measures")]
+    measures += [(sources[0], f"{shared.kind}_measures")] if shared else []
+    connect_anatomy(graph, quality, align, regions, measures)
 
 
 def _connect_derived(
@@ -169,32 +169,6 @@ def _connect_measured(
         if derived is not None:
             graph.connect([(derived, one, [(f"outputnode.{name}", f"inputnode.{name}") for name in names])])
         collect(parts, one, "files", "records")
-
-
-def _check(unit: Unit, settings: Settings) -> steps.CheckInputs:
-    """The input check, with every file of the unit."""
-    images = ("magnitude", "phase", "real", "imaginary")
-    # without a registration, a T1w is not missed
-    notices = [one for one in unit.notices if not (settings.fit_only and one.code in ANATOMY_NOTICES)]
-    notices += uncorrected_notices(unit, settings)
-    paths = {name: [str(echo.path) for echo in getattr(unit, name)] for name in images}
-    echoes = (*unit.magnitude, *unit.phase, *unit.real, *unit.imaginary)
-    return steps.CheckInputs(
-        **{name: value for name, value in paths.items() if value or name == "magnitude"},
-        echo_times_s=list(unit.echo_times_s),
-        sidecars=[str(path) for path in dict.fromkeys(one for echo in echoes for one in echo.sidecar_paths)],
-        found_notices=json.dumps([notice.as_dict() for notice in notices]),
-        **phase_rule(unit, settings),
-        **orientation_rule(settings),
-    )
-
-
-def _fit(unit: Unit, settings: Settings) -> steps.FitMaps:
-    """The fit, with the unit's echo times."""
-    return steps.FitMaps(
-        echo_times_s=list(unit.echo_times_s),
-        method=settings.fit_method,
-    )
 
 
 def _publish(unit: Unit, settings: Settings) -> steps.PublishUnit:

@@ -1,4 +1,4 @@
-"""How a unit comes to each template: the shared anatomy of its T1w, the alignment, and the way to further templates."""
+"""How a unit comes to each template: the anatomy that it shares, the alignment, and the way to further templates."""
 
 from __future__ import annotations
 
@@ -7,24 +7,22 @@ from nipype.pipeline import engine as pe
 
 from r2star.bids.units import Unit
 from r2star.settings import Settings
-from r2star.workflows.alignment import REFINED, make_megre_to_template, make_refinement
-from r2star.workflows.nodes import merge
+from r2star.workflows.alignment import (
+    MOVES,
+    PLACED,
+    REFINED,
+    make_joined,
+    make_megre_to_template,
+    make_refinement,
+)
+from r2star.workflows.nodes import Output, merge
 from r2star.workflows.regions import first
+from r2star.workflows.shared import Shared, shared_anatomy
 from r2star.workflows.stage import Stages
 from r2star.workflows.templates import Template
 
-#: What the units of a participant share, and take in their ``inputnode``.
-ANATOMY = [
-    "t1w", "t1w_to_template", "template_to_t1w", "t1w_brain_mask", "t1w_measures", "t1w_hashes", "anatomy_record",
-    "anatomy_notices",
-]  # fmt: skip
 #: What is published: name → (node, output) of each part.
-Parts = dict[str, list[tuple[pe.Node, str]]]
-
-
-def anatomy_node(number: int) -> str:
-    """The node that takes the T1w's registration to a template, by the template's place."""
-    return f"inputnode_{number + 1}" if number else "inputnode"
+Parts = dict[str, list[Output]]
 
 
 def connect_alignment(
@@ -32,23 +30,23 @@ def connect_alignment(
     nodes: tuple[pe.Node, ...],
     align: pe.Workflow,
     parts: Parts,
-    *,
-    has_t1w: bool,
+    shared: Shared | None,
 ) -> None:
     """Echoes, R2* and the shared anatomy into the alignment; what it makes is published."""
     source, check, fit = nodes
     like = (("magnitude", first), "inputnode.like")
     graph.connect([(check, align, [("magnitude", "inputnode.magnitude"), like])])
-    graph.connect([(fit, align, [("r2star_map", "inputnode.r2star_map")])])
-    if has_t1w:
-        graph.connect([(source, align, [(name, f"inputnode.{name}") for name in ANATOMY[:4]])])
-        collect_anatomy(parts, source)
+    if shared is None or shared.kind == "t1w":  # else R2* of the session that is shared has driven the warp
+        graph.connect([(fit, align, [("r2star_map", "inputnode.r2star_map")])])
+    if shared is not None:
+        graph.connect([(source, align, [(name, f"inputnode.{name}") for name in PLACED[shared.kind]])])
+        collect_anatomy(parts, source, shared)
     collect(parts, align, "files", "records", "notices")
 
 
-def collect_anatomy(parts: Parts, source: pe.Node) -> None:
+def collect_anatomy(parts: Parts, source: pe.Node, shared: Shared) -> None:
     """Remember what the shared anatomy gives for publishing."""
-    parts["hashes"].append((source, "t1w_hashes"))
+    parts["hashes"].append((source, f"{shared.kind}_hashes"))
     parts["records"].append((source, "anatomy_record"))
     parts["notices"].append((source, "anatomy_notices"))
 
@@ -57,22 +55,22 @@ def add_way(
     graph: pe.Workflow, nodes: tuple[pe.Node, ...], parts: Parts, unit: Unit, settings: Settings,
     template: Template, stages: Stages, n_threads: int,
 ) -> tuple[pe.Node, str, str]:  # fmt: skip
-    """The way to a further template: through the T1w, or by a registration of its own."""
+    """The way to a further template: through what is shared, or by a registration of its own."""
     source, fit, align = nodes
-    if unit.t1w is None:
+    shared = shared_anatomy(unit)
+    placed: pe.Node = source
+    if shared is not None:
+        collect_anatomy(parts, source, shared)
+    if shared is None:
         placed = make_megre_to_template(unit, settings, template, stages, n_threads)
         placed.name = f"register_{template.space}"
         graph.connect([(align, placed, [("outputnode.megre_reference", "megre_reference")])])
         back, there = [(placed, "template_to_image")], [(placed, "image_to_template")]
+    elif shared.kind == "reference":
+        back, there = _through_reference(graph, source, align, unit, f"join_{template.space}", stages)
     else:
-        collect_anatomy(parts, source)
-        placed = source
         if not settings.sloppy:
-            placed = make_refinement(f"refine_{template.space}", unit, template, stages, n_threads)
-            graph.connect([
-                (source, placed, [(name, name) for name in REFINED]),
-                (align, placed, [(("outputnode.to_t1w", first), "megre_to_t1w")]),
-            ])  # fmt: skip
+            placed = _refined(graph, source, align, unit, template, stages, n_threads)
         back = [(align, "outputnode.from_t1w"), (placed, "template_to_t1w")]
         there = [(placed, "t1w_to_template"), (align, "outputnode.to_t1w")]
     parts["files"] += [back[-1], there[0]]
@@ -84,6 +82,36 @@ def add_way(
     for name, chain in (("to_megre", back), ("to_template", there)):
         graph.connect(merge(graph, f"{name}_{template.space}", chain), "out", way, name)
     return way, "to_megre", "to_template"
+
+
+def _refined(
+    graph: pe.Workflow, source: pe.Node, align: pe.Workflow, unit: Unit, template: Template, stages: Stages,
+    n_threads: int,
+) -> pe.Node:  # fmt: skip
+    """The T1w's way to a further template as the unit's iron corrects it; lesions of either image are left out."""
+    placed = make_refinement(f"refine_{template.space}", unit, template, stages, n_threads)
+    graph.connect([
+        (source, placed, [(name, name) for name in REFINED]),
+        (align, placed, [(("outputnode.to_t1w", first), "megre_to_t1w")]),
+    ])  # fmt: skip
+    if any(one.world == "MEGRE" for one in unit.derived_as("lesions")):
+        graph.connect([(align, placed, [("outputnode.lesions_on_t1w", "lesion_mask")])])
+    return placed
+
+
+def _through_reference(
+    graph: pe.Workflow, source: pe.Node, align: pe.Workflow, unit: Unit, name: str, stages: Stages
+) -> tuple[list[Output], list[Output]]:
+    """To a further template and back by the rigid motion between sessions, which is there already."""
+    there, back = PLACED["reference"][1:3]
+    if unit.is_reference:
+        return [(source, back)], [(source, there)]
+    joined = make_joined(name, stages)
+    graph.connect([
+        (source, joined, [(there, there), (back, back)]),
+        (align, joined, [(f"outputnode.{move}", move) for move in MOVES]),
+    ])  # fmt: skip
+    return [(joined, "template_to_image")], [(joined, "image_to_template")]
 
 
 def collect(parts: Parts, part: pe.Workflow, *names: str) -> None:

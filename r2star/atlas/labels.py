@@ -1,20 +1,14 @@
-"""Reading a label image: whole numbers only, and the labels that a table names but the image lacks.
-
-May import images and errors.
-"""
+"""Reading a label image: whole numbers only. May import images and errors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from r2star.atlas.model import Region
 from r2star.atlas.schema import MAX_LABEL
-from r2star.errors import Notice, UsageError
+from r2star.errors import UsageError
 from r2star.images import Image, read_image
 
 ROUNDING = 1e-3  # some programs write labels through floating point: 3.0000458 is label 3
@@ -42,13 +36,3 @@ def read_labels(path: Path) -> Image:
             "give a segmentation, not an interpolated or probability image", path=path,
         )  # fmt: skip
     return replace(image, data=whole.astype(np.uint16))
-
-
-def missing_labels(labels: NDArray[np.generic], regions: Iterable[Region]) -> tuple[Notice, ...]:
-    """One notice for each region that the image has no label of; its row in the region table stays, empty."""
-    present = set(np.unique(labels).tolist())
-    return tuple(
-        Notice("W451", f"region {region.name} {region.hemisphere} is not in the label image")
-        for region in regions
-        if not present.intersection(region.indices)
-    )

@@ -11,6 +11,8 @@ An atlas is added without code, by a TOML file (the ones beside this module load
     t1w = { path = "t1w.nii.gz", sha256 = "..." }     # whole-head template; the hash is optional
     brain_mask = "mask.nii.gz"          # of the template, on the labels' grid
                                         # leave both out to take a packaged template of that space
+    weights = "probability.nii.gz"      # optional: 0 to 1, how surely a voxel belongs to its label
+                                        # { templateflow = "tpl-..." } instead of a path: an image of TemplateFlow's
 
     [[region]]                          # one table per region, in the order of the result table
     name = "putamen"                    # lower case with underscores
@@ -61,6 +63,7 @@ class Atlas:
     source: str = ""
     citation: str = ""
     sha256: str = ""  # of labels, template and description together
+    weights: Path | None = None  # how surely a voxel belongs to its label, 0 to 1
 
     def label_names(self) -> dict[int, str]:
         """Number and name of every label, ascending, as ``atlas-<name>_dseg.tsv`` lists them.
@@ -94,8 +97,8 @@ def load_atlas(name_or_path: str | Path) -> Atlas:
     ------
     UsageError
         The name is unknown (E450), the file is no TOML (E451), a key is unknown, missing or of the wrong type
-        (E452), a path leaves the file's folder (E453) or does not exist (E454), a hash differs (E455), or
-        label numbers are no whole numbers or stand twice (E456).
+        (E452), a path leaves the file's folder (E453) or does not exist (E454), a hash differs (E455),
+        label numbers are no whole numbers or stand twice (E456), or TemplateFlow's image can't be had (E458).
 
     >>> atlas = load_atlas("CIT168")
     >>> atlas.space, atlas.regions[0]
@@ -107,7 +110,8 @@ def load_atlas(name_or_path: str | Path) -> Atlas:
     if not given.endswith(".toml"):
         raise UsageError(
             "E450", f"unknown atlas {given!r}", f"known are {', '.join(packaged_atlases())}, or a .toml file",
-            "name one of them, or describe your own in a TOML file",
+            schema.nearest(given.upper(), packaged_atlases())
+            or "name one of them, or describe your own in a TOML file",
         )  # fmt: skip
     return _from_toml(Path(given))
 
@@ -116,9 +120,9 @@ def _from_toml(path: Path) -> Atlas:
     table = schema.read_toml(path)
     optional = frozenset({"source", "license", "citation", "subregion"})
     needed = frozenset({"name", "space", "files", "region"})
-    schema.check_keys(table, "the file", needed | optional, needed, path)
+    schema.check_keys(table, "the top level", needed | optional, needed, path)
     space = schema.bids_label(table, "space", path)
-    labels, t1w, brain_mask = _files(table["files"], space, path)
+    files = _files(table["files"], space, path)
     regions, subregions = (
         _regions(table["region"], "region", path),
         _regions(table.get("subregion", []), "subregion", path),
@@ -128,34 +132,50 @@ def _from_toml(path: Path) -> Atlas:
     return Atlas(
         name=schema.bids_label(table, "name", path),
         space=space,
-        labels=labels,
-        t1w=t1w,
-        brain_mask=brain_mask,
+        labels=files["labels"],
+        t1w=files["t1w"],
+        brain_mask=files["brain_mask"],
+        weights=files.get("weights"),
         regions=regions,
         subregions=subregions,
         license=schema.text(table, "license", path),
         source=schema.text(table, "source", path),
         citation=schema.text(table, "citation", path),
-        sha256=_digest(path, labels, t1w, brain_mask),
+        sha256=_digest(path, *files.values()),
     )
 
 
-def _files(table: object, space: str, path: Path) -> tuple[Path, Path, Path]:
-    """Labels, template and its mask; the last two of the package where the file names neither."""
+def _files(table: object, space: str, path: Path) -> dict[str, Path]:
+    """Labels, template, its mask, and weights if any; template and mask of the package where neither is named."""
     if not isinstance(table, dict):
         raise UsageError("E452", f"files = {table!r}", "a table [files] was needed", path=path)
-    known = frozenset({"labels", "t1w", "brain_mask"})
-    if not {"t1w", "brain_mask"} & set(table):
-        schema.check_keys(table, "[files]", known, frozenset({"labels"}), path)
-        for name in packaged_atlases():
-            template = _from_toml(_FOLDER / f"{name}.toml")
-            if template.space == space:
-                return schema.file_inside(table["labels"], "labels", path), template.t1w, template.brain_mask
-    schema.check_keys(table, "[files]", known, known, path)
-    labels, t1w, brain_mask = (
-        schema.file_inside(table[key], key, path) for key in ("labels", "t1w", "brain_mask")
+    templates = {"t1w", "brain_mask"}
+    packaged = None if templates & set(table) else _packaged_template(space)
+    if packaged is None:
+        _require_template(table, space, path)
+    schema.check_keys(
+        table, "[files]", frozenset({"labels", "weights", *templates}), frozenset({"labels"}), path
     )
-    return labels, t1w, brain_mask
+    files = {} if packaged is None else {"t1w": packaged.t1w, "brain_mask": packaged.brain_mask}
+    files |= {key: schema.file_inside(value, key, path) for key, value in table.items()}
+    return {key: files[key] for key in ("labels", "t1w", "brain_mask", "weights") if key in files}
+
+
+def _require_template(table: Mapping[str, Any], space: str, path: Path) -> None:
+    """Refuse a description that names but one of template and mask, or neither in a space that needs them."""
+    missing = [key for key in ("t1w", "brain_mask") if key not in table]
+    if missing:
+        raise UsageError(
+            "E452", f"[files] has no {', '.join(missing)}",
+            f"template and brain mask are needed in space {space}, both",
+            "name both images, or leave both out in the space of a packaged atlas (MNI152NLin2009cAsym)", path=path,
+        )  # fmt: skip
+
+
+def _packaged_template(space: str) -> Atlas | None:
+    """A packaged atlas of a space."""
+    found = (_from_toml(_FOLDER / f"{name}.toml") for name in packaged_atlases())
+    return next((atlas for atlas in found if atlas.space == space), None)
 
 
 def _regions(tables: object, kind: str, path: Path) -> tuple[Region, ...]:

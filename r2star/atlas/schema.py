@@ -1,17 +1,19 @@
 """Strict checks of an atlas's TOML file: every key known, every type right, every path inside its folder.
 
-May import errors only. Each refusal is a `UsageError` that names the file and the key.
+May import errors and its sibling. Each refusal is a `UsageError` that names the file and the key.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from r2star.atlas import templateflow
 from r2star.errors import UsageError
 
 MAX_LABEL = 65535  # label images are uint8 or uint16
@@ -38,14 +40,22 @@ def check_keys(
     """Refuse unknown and missing keys."""
     unknown, missing = sorted(set(table) - known), sorted(needed - set(table))
     if unknown:
+        found = f"unknown key {', '.join(unknown)} in {where}"
         raise UsageError(
-            "E452",
-            f"unknown key {', '.join(unknown)} in {where}",
-            f"known are {', '.join(sorted(known))}",
-            path=path,
+            "E452", found, f"known are {', '.join(sorted(known))}", nearest(unknown[0], known), path=path
         )
     if missing:
         raise UsageError("E452", f"{where} has no {', '.join(missing)}", fix="add it", path=path)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What a misspelt word may have meant, as advice; empty where nothing comes near.
+
+    >>> nearest("lefft", ["left", "right"])
+    'did you mean left?'
+    """
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {close[0]}?" if close else ""
 
 
 def text(table: Mapping[str, Any], key: str, path: Path, default: str = "") -> str:
@@ -93,16 +103,24 @@ def label_numbers(table: Mapping[str, Any], key: str, region: str, path: Path) -
 
 
 def file_inside(value: object, key: str, description: Path) -> Path:
-    """The file that ``files.<key>`` names: a path, or a table of ``path`` and ``sha256``, which is verified.
+    """The file that ``files.<key>`` names: a path, or a table of ``path`` or ``templateflow`` and of ``sha256``.
 
-    Paths are relative to the TOML file's folder and stay inside it, so that an atlas from elsewhere cannot
-    name files of this machine. Links inside the folder are followed, as annexed datasets need.
+    A hash is verified. Paths are relative to the TOML file's folder and stay inside it, so that an atlas from
+    elsewhere cannot name files of this machine. Links inside the folder are followed, as annexed datasets need.
     """
     table = {"path": value} if isinstance(value, str) else value
     if not isinstance(table, dict):
         raise UsageError("E452", f"files.{key} = {value!r}", "a path was needed", path=description)
-    check_keys(table, f"files.{key}", frozenset({"path", "sha256"}), frozenset({"path"}), description)
-    relative = text(table, "path", description)
+    source = "templateflow" if "templateflow" in table else "path"
+    check_keys(table, f"files.{key}", frozenset({source, "sha256"}), frozenset({source}), description)
+    named = text(table, source, description)
+    find = _beside if source == "path" else templateflow.find_image
+    file = find(named, key, description)
+    _verify(file, text(table, "sha256", description), key, description)
+    return file
+
+
+def _beside(relative: str, key: str, description: Path) -> Path:
     posix, windows = PurePosixPath(relative), PureWindowsPath(relative)
     escapes = ".." in posix.parts or ".." in windows.parts
     rooted = posix.is_absolute() or windows.anchor or ":" in relative
@@ -117,17 +135,26 @@ def file_inside(value: object, key: str, description: Path) -> Path:
     file = description.parent / relative
     if not file.is_file():
         raise UsageError(
-            "E454", f"files.{key}: there is no file {relative}", fix="check the path", path=description
+            "E454",
+            f"files.{key}: there is no file {relative}",
+            path=description,
+            fix=nearest(file.name, _names_in(file.parent)) or "check the path",
         )
-    _verify(file, text(table, "sha256", description), key, description)
     return file
 
 
-def relative_files(description: Path) -> list[str]:
-    """Paths of the files beside a description that its ``[files]`` names, as they stand there."""
-    values = read_toml(description).get("files", {}).values()
-    paths = [value["path"] if isinstance(value, dict) else value for value in values]
-    return [path for path in paths if (description.parent / path).is_file()]
+def _names_in(folder: Path) -> list[str]:
+    return [one.name for one in folder.iterdir()] if folder.is_dir() else []
+
+
+def named_files(description: Path) -> dict[str, Path]:
+    """The files of a sound description, by where they stand in a copy of it that needs nothing else."""
+    files = {}
+    for key, value in read_toml(description)["files"].items():
+        table = value if isinstance(value, dict) else {"path": value}
+        name = table.get("templateflow") or table["path"]
+        files[name] = file_inside(value, key, description)
+    return files
 
 
 def _verify(file: Path, expected: str, key: str, description: Path) -> None:

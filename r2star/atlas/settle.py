@@ -1,7 +1,8 @@
 """A user's atlas put under a name of its content, so that whatever was made with it is known by it.
 
 Steps name an atlas by its TOML file. Were that the user's own, an atlas that was edited would look like the old one;
-in a folder named by the hash of all its files, another content is another name. May import files.
+in a folder named by the hash of all its files, another content is another name. What TemplateFlow keeps is copied too,
+so that workers on other machines find it. May import files.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shutil
 from pathlib import Path
 
 from r2star.atlas import schema
+from r2star.atlas.check import check_images
 from r2star.atlas.model import Atlas, load_atlas
 from r2star.errors import R2starError
 from r2star.files import write_fault
@@ -24,13 +26,14 @@ def settle_atlas(name_or_path: str, folder: Path) -> tuple[str, Atlas]:
     Raises
     ------
     UsageError
-        E45x, as `load_atlas`.
+        E45x, as `load_atlas` and `check_images`.
     """
     atlas = load_atlas(name_or_path)
     if not name_or_path.endswith(".toml"):
         return name_or_path, atlas
     target = folder / f"{atlas.name}-{atlas.sha256[:16]}"
     if not (target / DESCRIPTION).is_file():
+        check_images(atlas, Path(name_or_path))
         try:
             _copy(Path(name_or_path), target)
         except OSError as error:
@@ -39,13 +42,13 @@ def settle_atlas(name_or_path: str, folder: Path) -> tuple[str, Atlas]:
 
 
 def _copy(description: Path, target: Path) -> None:
-    """Copy the description and the files beside it that it names; whole or not at all."""
+    """Copy the description and the files that it names; whole or not at all."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     temporary.mkdir(parents=True, exist_ok=True)
     try:
-        for relative in schema.relative_files(description):
+        for relative, file in schema.named_files(description).items():
             (temporary / relative).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(description.parent / relative, temporary / relative)
+            shutil.copyfile(file, temporary / relative)
         shutil.copyfile(description, temporary / DESCRIPTION)
         temporary.rename(target)
     except FileExistsError:

@@ -31,6 +31,9 @@ def with_derivatives(unit: Unit, queries: Sequence[Query], datasets: Sequence[Pa
         return unit
     try:
         found = [(query, _find(unit, query, datasets)) for query in queries]
+        reference, lesioned = (
+            _with_lesions(one, queries, datasets) for one in (unit.reference, unit.lesioned)
+        )
     except InputError as problem:
         problem.unit = unit.label
         return replace(unit, problem=problem)
@@ -44,7 +47,23 @@ def with_derivatives(unit: Unit, queries: Sequence[Query], datasets: Sequence[Pa
         return replace(unit, problem=twice)
     missing = [_missing(query) for query, one in found if one is None]
     told = [notice for one in derived for notice in one.notices]
-    return replace(unit, derived=derived, notices=(*unit.notices, *missing, *told))
+    if lesioned is not None and not any(one.world == "MEGRE" for one in lesioned.derived):
+        lesioned = None
+    return replace(
+        unit,
+        derived=derived,
+        notices=(*unit.notices, *missing, *told),
+        reference=reference,
+        lesioned=lesioned,
+    )
+
+
+def _with_lesions(other: Unit | None, queries: Sequence[Query], datasets: Sequence[Path]) -> Unit | None:
+    """A unit that others depend on, with the lesions that must not pull them; the rest is its own affair."""
+    if other is None:
+        return None
+    found = [_find(other, query, datasets) for query in queries if query.role == "lesions"]
+    return replace(other, derived=tuple(one for one in found if one is not None))
 
 
 def _missing(query: Query) -> Notice:

@@ -16,6 +16,7 @@ from r2star.bids.echoes import field_strength_tesla, read_echoes
 from r2star.bids.entities import natural_key, printable
 from r2star.bids.folders import UNIT_FIELDS, Folder, choose_t1w, read_folder
 from r2star.bids.metadata import SidecarTree
+from r2star.bids.reference import with_others
 from r2star.bids.selection import Filters, check_filters, select_participants, select_sessions, sessions_of
 from r2star.bids.units import Unit
 from r2star.errors import DatasetError, InputError
@@ -32,6 +33,8 @@ def find_units(
     session_labels: Sequence[str] = (),
     filters: Filters | None = None,
     anatomical_reference: AnatomicalReference = "first-lex",
+    *,
+    lesions: bool = False,
 ) -> tuple[Unit, ...]:
     """Find every unit of a dataset, or those of the participants and sessions named, in natural order.
 
@@ -45,8 +48,11 @@ def find_units(
         What `r2star.bids.selection.read_filters` gives: entities that ``megre`` and ``t1w`` images must have.
 
     anatomical_reference
-        ``first-lex``: all sessions of a participant share the first T1w, so that they differ by no registration of
-        it; ``sessionwise``: each has its own T1w, where there is one.
+        ``first-lex``: all sessions of a participant share the first T1w, or without any the first MEGRE of their
+        acquisition, so that they differ by no registration of it; ``sessionwise``: each has its own T1w, where there
+        is one, or is registered by itself.
+    lesions
+        Whether to say whose lesions may pull a T1w (`Unit.lesioned`).
 
     Returns
     -------
@@ -68,8 +74,9 @@ def find_units(
     for participant in participants:
         sidecars = sidecars.only_root()
         found = _participant_units(
-            participant, wanted_sessions, checked, sidecars, bool(participant_labels), anatomical_reference
-        )
+            participant, wanted_sessions, checked, sidecars, bool(participant_labels), anatomical_reference,
+            lesions=lesions,
+        )  # fmt: skip
         units.extend(found)
     if not participant_labels and all(_is_empty(unit) for unit in units):
         raise DatasetError(
@@ -88,7 +95,7 @@ def _is_empty(unit: Unit) -> bool:
 
 def _participant_units(
     participant: str, wanted_sessions: Sequence[str], filters: Filters, sidecars: SidecarTree, named: bool,
-    reference: AnatomicalReference,
+    reference: AnatomicalReference, *, lesions: bool,
 ) -> list[Unit]:  # fmt: skip
     """Units of one participant. A session without MEGRE is an error only if named, or if all are so."""
     try:
@@ -109,7 +116,14 @@ def _participant_units(
         there = {folder.session for folder in wanted}
         wanted += [Folder(participant, session) for session in wanted_sessions if session not in there]
         wanted.sort(key=lambda folder: natural_key(folder.session))
-    units = [unit for folder in wanted for unit in _folder_units(folder, folders, sidecars, reference)]
+    by_session = {folder.session: _folder_units(folder, folders, sidecars, reference) for folder in wanted}
+
+    def others() -> dict[str | None, list[Unit]]:
+        rest = [folder for folder in folders if folder.megre and folder.session not in by_session]
+        return {folder.session: _folder_units(folder, folders, sidecars, reference) for folder in rest}
+
+    by_session = with_others(by_session, others, shared=reference == "first-lex", lesions=lesions)
+    units = [unit for own in by_session.values() for unit in own]
     all_empty = all(_is_empty(unit) for unit in units)
     return [
         replace(unit, named=named and (bool(wanted_sessions) or all_empty or not _is_empty(unit)))

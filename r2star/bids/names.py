@@ -52,6 +52,7 @@ DERIVATIVES: Mapping[str, Derivative] = {
     "brain_mask": Derivative("mask", desc="brain", description="Brain"),
     "lesion_mask": Derivative("mask", desc="lesions", description="Lesions"),
     "labels": Derivative("dseg", description="Regions on the grid of the MEGRE images"),
+    "weights": Derivative("probseg", description="How surely a voxel belongs to its label, 0 to 1"),
     "b0": Derivative("fieldmap", desc="B0", units="Hz", description="Static field off resonance"),
     "b0_stderr": Derivative("fieldmap", desc="B0stderr", units="Hz", description="Standard error of B0"),
     "gradient": Derivative(

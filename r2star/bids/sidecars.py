@@ -86,7 +86,7 @@ def image_sidecar(
     sidecar: dict[str, Any] = {"Description": derivative.description}
     if derivative.units:
         sidecar["Units"] = derivative.units
-    if derivative.suffix not in ("mask", "dseg"):
+    if derivative.suffix not in ("mask", "dseg", "probseg"):
         sidecar["SkullStripped"] = skull_stripped
     if derivative.suffix == "mask":
         sidecar["Type"] = "Brain" if derivative.desc == "brain" else "Lesion"

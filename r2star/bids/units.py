@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,6 +78,12 @@ class Unit:
     named: bool = False  # the user asked for this participant or session by name
     no_data: bool = False  # the problem is that nothing is there to work on
     derived: tuple[Derived, ...] = ()  # results of other programs
+    reference: Unit | None = (
+        None  # whose MEGRE is the anatomy of all sessions, for want of a T1w; may be this one
+    )
+    lesioned: Unit | None = (
+        None  # whose lesion mask, drawn on its MEGRE, must not pull the T1w; may be this one
+    )
 
     @property
     def entities(self) -> dict[str, str]:
@@ -114,7 +120,17 @@ class Unit:
         images = [echo.path for echo in echoes] + ([self.t1w] if self.t1w else [])
         sidecars = [path for echo in echoes for path in echo.sidecar_paths]
         derived = [path for one in self.derived for path in (one.path, *one.others)]
-        return tuple(dict.fromkeys([*images, *sidecars, *derived]))
+        shared = [path for one in (self.reference, self.lesioned) if one is not None for path in one.files]
+        return tuple(dict.fromkeys([*images, *sidecars, *derived, *shared]))
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether its own MEGRE is the anatomy that sessions share."""
+        return self.reference is not None and self.reference.label == self.label
+
+    def without_anatomy(self) -> Unit:
+        """The unit as its maps need it: without what places regions."""
+        return replace(self, t1w=None, reference=None, lesioned=None)
 
     def derived_as(self, role: Role) -> tuple[Derived, ...]:
         """The results of other programs in one role."""

@@ -115,7 +115,8 @@ def _add_anatomy(parser: Parser) -> None:
         "--subject-anatomical-reference",
         choices=("first-lex", "sessionwise"),
         default="first-lex",
-        help="the T1w of all sessions of a participant: the first, or each session's own (default: %(default)s)",
+        help="the T1w (without any, the MEGRE) that places the regions in all sessions of a participant: the first, or "
+        "each session's own (default: %(default)s)",
     )
     group.add_argument(
         "--derivatives",

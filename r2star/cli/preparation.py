@@ -138,15 +138,16 @@ def find_asked_units(settings: Settings) -> tuple[Unit, ...]:
         settings.session_labels,
         filters,
         settings.anatomical_reference,
+        lesions=settings.lesions is not None,
     )
     return with_what_is_asked(units, settings)
 
 
 def inputs_of(unit: Unit, settings: Settings) -> dict[str, Path]:
     """The files that a run of the unit reads, by the names that its marker has for them."""
-    unused = {unit.t1w} if settings.fit_only else set()
     roots = {RAW: settings.bids_dir} | dataset_names(settings.derivatives)
-    return {bids_uri(path, roots): path for path in unit.files if path not in unused}
+    files = (unit.without_anatomy() if settings.fit_only else unit).files
+    return {bids_uri(path, roots): path for path in files}
 
 
 def with_what_is_asked(units: Sequence[Unit], settings: Settings) -> tuple[Unit, ...]:

@@ -150,13 +150,17 @@ def table_text(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+_WEIGHTED = "A voxel counts, in R2* and in volume, by the probability that the atlas gives it."
+
+
 def table_sidecar(
-    rule: VoxelRule, *, maps: Mapping[str, str] | None = None, outliers: Mapping[str, int] | None = None
-) -> dict[str, Any]:
+    rule: VoxelRule, *, maps: Mapping[str, str] | None = None, outliers: Mapping[str, int] | None = None,
+    weighted: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Description and unit of every column, the rule for voxels, and what the row warnings mean.
 
     ``maps`` are the further maps with their units (empty where unknown), ``outliers`` the numbers of voxels that the
-    rule left out, by segmentation, region and hemisphere.
+    rule left out, by segmentation, region and hemisphere. ``weighted`` says that the atlas weighs its voxels.
     """
     columns: dict[str, Any] = {}
     for name, (description, units) in COLUMNS.items():
@@ -166,4 +170,7 @@ def table_sidecar(
             told = {"Units": units} if units and ending != "n_valid" else {}
             columns[f"{name}_{ending}"] = {"Description": description.format(name=name)} | told
     columns["warnings"]["Levels"] = dict(ROW_WARNINGS)
-    return columns | {"VoxelRule": rule.as_dict(), "OutliersLeftOut": dict(outliers or {})}
+    told = rule.as_dict()
+    if weighted:
+        told["Description"] += f" {_WEIGHTED}"
+    return columns | {"VoxelRule": told, "OutliersLeftOut": dict(outliers or {})}

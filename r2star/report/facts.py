@@ -82,6 +82,13 @@ class UnitFacts:
         return any(name.endswith(("_T1w.nii", "_T1w.nii.gz")) for name in self.inputs)
 
     @property
+    def has_reference(self) -> bool:
+        """Whether the MEGRE of another session placed the regions."""
+        echoes = [name.rpartition("/")[2] for name in self.inputs if "_MEGRE.nii" in name]
+        sessions = {pair for name in echoes for pair in name.split("_") if pair.startswith("ses-")}
+        return bool(sessions - {f"ses-{self.entities.get('ses')}"})
+
+    @property
     def has_phase(self) -> bool:
         """Whether the field was mapped."""
         return any(name.endswith("desc-B0_fieldmap.nii.gz") for name in self.outputs)

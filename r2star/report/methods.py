@@ -134,9 +134,11 @@ def _registration(unit: UnitFacts) -> str:
             f"{refined if by_iron and not unit.settings.get('sloppy') else ''}"
         )
     driver = " An R2* map painted from the atlas drove the deformation in the box as well." if by_iron else ""
+    whose = " of the participant's first session" if unit.has_reference else ""
+    others = " That of this session was registered rigidly to it." if unit.has_reference else ""
     return (
-        f"There was no T1-weighted image: the root mean square of the echoes was registered to the template {space} by "
-        f"affine and diffeomorphic transforms. {how}{driver}"
+        f"There was no T1-weighted image: the root mean square of the echoes{whose} was registered to the template "
+        f"{space} by affine and diffeomorphic transforms. {how}{driver}{others}"
     )
 
 

@@ -17,7 +17,7 @@ from r2star.errors import InputError, Notice, ProcessingError
 from r2star.images import Image, read_grid, read_image, to_canonical, write_image
 from r2star.register import engine, linear, measures, resample, stages
 from r2star.register.same_head import same_head_measures
-from r2star.register.transforms import write_composite
+from r2star.register.transforms import read_composite, write_composite
 from r2star.steps.canonical import Target, read_canonical, read_target
 from r2star.steps.refinement import iron_pair
 from r2star.steps.verdict import judge, template_measures
@@ -46,6 +46,29 @@ class RigidRegistration(NamedTuple):
     t1w_to_megre: Path
     measures: Path
     notices: tuple[Notice, ...]
+
+
+class RoughAlignment(NamedTuple):
+    """MEGRE on the T1w before either is placed on a template."""
+
+    megre_to_t1w: Path
+    notices: tuple[Notice, ...]
+
+
+class SessionRegistration(NamedTuple):
+    """The MEGRE of a session and the one that all sessions share, one on the other."""
+
+    megre_to_reference: Path
+    reference_to_megre: Path
+    measures: Path
+    notices: tuple[Notice, ...]
+
+
+class JoinedTransforms(NamedTuple):
+    """MEGRE and template, one on the other, through a reference."""
+
+    image_to_template: Path
+    template_to_image: Path
 
 
 def combine_echoes(magnitude: tuple[Path, ...], out_dir: Path) -> MegreReference:
@@ -110,20 +133,62 @@ def register_megre_to_t1w(
     sloppy: bool = False,
 ) -> RigidRegistration:
     """Register the MEGRE rigidly to the T1w of the same head. Lesions show in both, so nothing is left out."""
+    run = _Run("MEGRE", out_dir, random_seed, n_threads, sloppy)
+    return RigidRegistration(*_one_head(megre_reference, t1w, t1w_brain_mask, run, "T1w"))
+
+
+def align_megre_to_t1w(
+    megre_reference: Path,
+    t1w: Path,
+    out_dir: Path,
+    random_seed: int = 20140,
+    n_threads: int = 1,
+    sloppy: bool = False,
+) -> RoughAlignment:
+    """Align the MEGRE rigidly to the T1w by whole heads, well enough to bring a lesion mask over.
+
+    The T1w has no brain mask yet: that comes of its registration to the template, from which lesions are left out.
+    """
     threads = engine.limit_threads(n_threads)
-    fixed, moving, mask = (read_canonical(path) for path in (t1w, megre_reference, t1w_brain_mask))
+    fixed, moving = read_canonical(t1w), read_canonical(megre_reference)
     found = linear.register_rigid(
-        fixed, moving, fixed_mask=mask, work_dir=out_dir, seed=random_seed, sloppy=sloppy, what="MEGRE to T1w"
+        fixed, moving, work_dir=out_dir, seed=random_seed, sloppy=sloppy, what="MEGRE to T1w"
     )
-    forward = write_composite(out_dir / "from-MEGRE_to-T1w_mode-image_xfm.h5", found.fixed_to_moving)
-    backward = write_composite(out_dir / "from-T1w_to-MEGRE_mode-image_xfm.h5", found.moving_to_fixed)
-    chain = found.fixed_to_moving
-    values = measures.rigid_measures(fixed, moving, mask, chain) | same_head_measures(
-        fixed, moving, mask, chain, work_dir=out_dir, seed=random_seed, n_threads=n_threads,
-        step_mm=3.0 if sloppy else 2.0,
-    )  # fmt: skip
-    told, doubts = judge(out_dir, "MEGRE_to_T1w", values, measures.T1W_TO_TEMPLATE)
-    return RigidRegistration(forward, backward, told, _kept(threads, (*found.notices, *doubts)))
+    path = write_composite(out_dir / "from-MEGRE_to-T1w_mode-image_xfm.h5", found.fixed_to_moving)
+    return RoughAlignment(path, _kept(threads, found.notices))
+
+
+def register_megre_to_reference(
+    megre_reference: Path,
+    reference: Path,
+    reference_brain_mask: Path,
+    out_dir: Path,
+    random_seed: int = 20140,
+    n_threads: int = 1,
+    sloppy: bool = False,
+) -> SessionRegistration:
+    """Register the MEGRE of one session rigidly to that of another session, which places the regions in both."""
+    run = _Run("MEGRE", out_dir, random_seed, n_threads, sloppy)
+    return SessionRegistration(*_one_head(megre_reference, reference, reference_brain_mask, run, "reference"))
+
+
+def join_transforms(
+    megre_to_reference: Path,
+    reference_to_megre: Path,
+    reference_to_template: Path,
+    template_to_reference: Path,
+    out_dir: Path,
+) -> JoinedTransforms:
+    """One composite each way between MEGRE and template, through the reference and under the reference's names.
+
+    Its warp is the reference's own, to the bit, so that regions differ between sessions by a rigid motion alone.
+    """
+    there = [*read_composite(reference_to_template), *read_composite(megre_to_reference)]
+    back = [*read_composite(reference_to_megre), *read_composite(template_to_reference)]
+    return JoinedTransforms(
+        write_composite(out_dir / reference_to_template.name, there),
+        write_composite(out_dir / template_to_reference.name, back),
+    )
 
 
 class _Run(NamedTuple):
@@ -134,6 +199,32 @@ class _Run(NamedTuple):
     seed: int
     n_threads: int
     sloppy: bool
+
+
+def _one_head(
+    moving_path: Path, fixed_path: Path, fixed_mask: Path, run: _Run, to: Literal["T1w", "reference"]
+) -> tuple[Path, Path, Path, tuple[Notice, ...]]:
+    """MEGRE rigidly on another image of the same head: both transforms, measures, notices."""
+    threads = engine.limit_threads(run.n_threads)
+    fixed, moving, mask = (read_canonical(path) for path in (fixed_path, moving_path, fixed_mask))
+    found = linear.register_rigid(
+        fixed,
+        moving,
+        fixed_mask=mask,
+        work_dir=run.out_dir,
+        seed=run.seed,
+        sloppy=run.sloppy,
+        what=f"MEGRE to {to}",
+    )
+    forward = write_composite(run.out_dir / f"from-MEGRE_to-{to}_mode-image_xfm.h5", found.fixed_to_moving)
+    backward = write_composite(run.out_dir / f"from-{to}_to-MEGRE_mode-image_xfm.h5", found.moving_to_fixed)
+    chain = found.fixed_to_moving
+    values = measures.rigid_measures(fixed, moving, mask, chain) | same_head_measures(
+        fixed, moving, mask, chain, work_dir=run.out_dir, seed=run.seed, n_threads=run.n_threads,
+        step_mm=3.0 if run.sloppy else 2.0,
+    )  # fmt: skip
+    told, doubts = judge(run.out_dir, f"MEGRE_to_{to}", values, measures.T1W_TO_TEMPLATE)
+    return forward, backward, told, _kept(threads, (*found.notices, *doubts))
 
 
 def _to_template(

@@ -111,7 +111,8 @@ def write_region_table(
         Magnitude of the first and last echo by time, and what `check_inputs` tells of σ; where it is unknown,
         the residuals stand for it.
     weight_map
-        How surely a voxel belongs to its label, 0 to 1: statistics are weighted by it.
+        How surely a voxel belongs to its label, 0 to 1: statistics and volumes of regions are weighted by it, and
+        a voxel where it is 0 or not known is none of the region.
     lesions, lesion_volume_mm3, with_lesions
         Mask of lesions and its volume on its own grid; ``with_lesions`` gives them a row of their own, whether this
         unit has a mask or not.
@@ -143,6 +144,9 @@ def write_region_table(
     if noise_sigma is not None or residual_map is not None:
         paths |= {"first_echo": first_echo, "last_echo": last_echo}
     arrays = _read_maps({"r2star_per_s": r2star_map, **paths}, label_image.grid)
+    if "weight" in arrays:
+        arrays["weight"] = np.clip(np.nan_to_num(arrays["weight"]), 0, 1)
+        label_image = replace(label_image, data=np.where(arrays["weight"] > 0, label_image.data, 0))
     others = _read_maps({path.name.partition(".")[0]: path for path in maps}, label_image.grid)
     if "lesions" in arrays:
         arrays["lesions"] = arrays["lesions"] > 0.5
@@ -163,7 +167,8 @@ def write_region_table(
     table = out_dir / f"{segmentation.stem}_desc-R2star_stats.tsv"
     rows = [row for name, summaries in parts.items() for row in _rows(name, summaries, unit)]
     write_text_atomically(table, table_text(rows))
-    told = table_sidecar(rule, maps=dict(zip(map_names, map_units, strict=True)), outliers=_outliers(parts))
+    units = dict(zip(map_names, map_units, strict=True))
+    told = table_sidecar(rule, maps=units, outliers=_outliers(parts), weighted=weight_map is not None)
     sidecar = write_json(table.with_suffix(".json"), told)
     return RegionTable(table, sidecar, (table, sidecar), notices)
 

@@ -78,7 +78,7 @@ def test_template_of_the_package_serves_its_space(folder: Path, good: str):
     atlas = load(folder, "\n".join(lines).replace("MNIPediatricAsym", "MNI152NLin2009cAsym"))
     assert atlas.t1w == load_atlas("CIT168").t1w
     assert atlas.labels == folder / "labels.nii.gz"
-    with pytest.raises(UsageError, match=r"E452.*brain_mask, t1w"):
+    with pytest.raises(UsageError, match=r"E452.*t1w, brain_mask"):
         load(folder, "\n".join(lines))
 
 
@@ -128,8 +128,24 @@ def test_faults_are_refused_by_code(folder: Path, good: str, fault: str):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("left = [4]", "lefft = [4]", "known are left, name, right. Fix: did you mean left?"),
+        ('space = "MNI', 'spaces = "MNI', "unknown key spaces in the top level"),
+        ("[files]", "[file]", "did you mean files?"),
+        ('"labels.nii.gz"', '"label.nii.gz"', "there is no file label.nii.gz. Fix: did you mean labels.nii.gz?"),
+        ('brain_mask = "mask.nii.gz"', "", "has no brain_mask, template and brain mask are needed in space MNIPed"),
+    ],
+)  # fmt: skip
+def test_typing_errors_are_met_with_the_nearest_word(folder: Path, good: str, old: str, new: str, words: str):
+    with pytest.raises(UsageError) as caught:
+        load(folder, good.replace(old, new, 1))
+    assert words in str(caught.value)
+
+
 def test_unknown_name_tells_the_known_ones():
-    with pytest.raises(UsageError, match=r"E450.*'CIT186'.*CIT168"):
+    with pytest.raises(UsageError, match=r"E450.*'CIT186'.*did you mean CIT168"):
         load_atlas("CIT186")
 
 

@@ -35,7 +35,8 @@ from r2star.errors import UsageError
 SPACE = "MNI152NLin2009cAsym"
 #: Every derivative of a unit with the entities that it is written with.
 WRITTEN: list[tuple[str, dict[str, str | None]]] = [
-    *((kind, {}) for kind in DERIVATIVES if kind not in ("labels", "transform", "region_table")),
+    *((kind, {}) for kind in DERIVATIVES if kind not in ("labels", "weights", "transform", "region_table")),
+    ("weights", {"atlas": "CIT168"}),
     ("labels", {"atlas": "CIT168"}), ("labels", {"segmentation": "FreeSurfer"}), ("r2star", {"space": SPACE}),
     *(("transform", {"from_": a, "to": b}) for a, b in (("MEGRE", "T1w"), ("T1w", "MEGRE"), ("T1w", SPACE))),
     ("region_table", {"atlas": "CIT168"}), ("region_table", {"segmentation": "FreeSurfer"}),
@@ -71,6 +72,7 @@ def test_names_have_their_entities_in_order() -> None:
         f"{fmap}_desc-gradient_fieldmap.nii.gz", f"{fmap}_desc-gradientstderr_fieldmap.nii.gz",
         f"{anat}_desc-gradientbias_R2starmap.nii.gz", f"{fmap}_magnitude.nii.gz",
         f"{anat}_desc-quality_stats.tsv", f"{anat}_desc-decay_stats.tsv",
+        f"{anat}_atlas-CIT168_probseg.nii.gz",
         f"{anat}_atlas-CIT168_dseg.nii.gz", f"{anat}_seg-FreeSurfer_dseg.nii.gz",
         f"{anat}_space-{SPACE}_R2starmap.nii.gz", f"{anat}_from-MEGRE_to-T1w_mode-image_xfm.h5",
         f"{anat}_from-T1w_to-MEGRE_mode-image_xfm.h5", f"{anat}_from-T1w_to-{SPACE}_mode-image_xfm.h5",

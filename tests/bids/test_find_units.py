@@ -201,6 +201,71 @@ def test_t1w_comes_from_the_session_then_from_the_participant(
     assert chosen.t1w.name == "sub-01_ses-3_T1w.nii.gz"
 
 
+def test_without_a_t1w_the_first_session_places_the_others_whichever_are_asked_for(
+    dataset: Path, add_echoes: AddEchoes, add: Add
+) -> None:
+    for name in ("ses-1/anat/sub-01_ses-1", "ses-2/anat/sub-01_ses-2_acq-a", "ses-2/anat/sub-01_ses-2",
+                 "ses-10/anat/sub-01_ses-10_run-1", "ses-10/anat/sub-01_ses-10_run-2"):  # fmt: skip
+        add_echoes(f"sub-01/{name}")
+    add_echoes("sub-01/ses-1/anat/sub-01_ses-1", part="phase")
+    units = {unit.label: unit for unit in find_units(dataset)}
+    shared = {label: unit.reference.label if unit.reference else None for label, unit in units.items()}
+    assert shared == {
+        "sub-01_ses-1": "sub-01_ses-1",
+        "sub-01_ses-2_acq-a": None,  # of another contrast, and no other session has it
+        "sub-01_ses-2": "sub-01_ses-1",
+        "sub-01_ses-10_run-1": "sub-01_ses-1",
+        "sub-01_ses-10_run-2": "sub-01_ses-1",
+    }
+    first, second = units["sub-01_ses-1"], units["sub-01_ses-2"]
+    assert (first.is_reference, second.is_reference) == (True, False)
+    assert set(first.files) == set(first.without_anatomy().files), "it reads nothing but its own files"
+    assert {path.name.split("_")[1] for path in second.files} == {"ses-1", "ses-2"}
+    assert not [path for path in second.files if "phase" in path.name]
+    assert {path.name.split("_")[1] for path in second.without_anatomy().files} == {"ses-2"}
+    assert [one.message for one in second.notices] == [
+        "no T1w: the MEGRE of sub-01_ses-1 stands in its place"
+    ]
+    (alone,) = find_units(dataset, session_labels=["2"], filters={"megre": {"acquisition": None}})
+    assert alone.reference == second.reference
+    assert not any(unit.reference for unit in find_units(dataset, anatomical_reference="sessionwise"))
+    add("sub-01/ses-2/anat/sub-01_ses-2_T1w.nii.gz")
+    assert not any(unit.reference for unit in find_units(dataset))
+
+
+def test_lesions_that_may_pull_a_t1w_are_those_of_its_session_whichever_are_asked_for(
+    dataset: Path, add_echoes: AddEchoes, add: Add
+) -> None:
+    for session in ("1", "2", "3"):
+        add_echoes(f"sub-01/ses-{session}/anat/sub-01_ses-{session}")
+    for session in ("2", "3"):
+        add(f"sub-01/ses-{session}/anat/sub-01_ses-{session}_T1w.nii.gz")
+
+    def whose(**options: Any) -> list[str | None]:
+        units = find_units(dataset, **options)
+        return [unit.lesioned.label if unit.lesioned else None for unit in units]
+
+    assert whose(lesions=True) == ["sub-01_ses-2"] * 3
+    assert whose(lesions=True, session_labels=["3"]) == ["sub-01_ses-2"]
+    by_session = ["sub-01_ses-2", "sub-01_ses-2", "sub-01_ses-3"]
+    assert whose(lesions=True, anatomical_reference="sessionwise") == by_session
+    assert whose() == [None] * 3
+    (unit,) = find_units(dataset, session_labels=["3"], lesions=True)
+    assert {path.name.split("_")[1] for path in unit.files} == {"ses-2", "ses-3"}
+
+
+def test_a_session_that_cannot_run_places_no_other(dataset: Path, add_echoes: AddEchoes, add: Add) -> None:
+    for session in ("1", "2", "3"):
+        add_echoes(f"sub-01/ses-{session}/anat/sub-01_ses-{session}")
+    add("sub-01/ses-1/anat/sub-01_ses-1_echo-1_part-mag_MEGRE.json", "{")
+    bad, *others = find_units(dataset)
+    assert bad.problem is not None
+    assert bad.reference is None
+    assert {unit.reference.label for unit in others if unit.reference} == {"sub-01_ses-2"}
+    (dataset / "sub-01/ses-3").rename(dataset / "ses-3")
+    assert [unit.reference for unit in find_units(dataset)] == [None, None]
+
+
 def test_a_t1w_beside_the_sessions_serves_them_and_is_no_session(
     dataset: Path, add_echoes: AddEchoes, add: Add
 ) -> None:

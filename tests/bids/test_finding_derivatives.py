@@ -95,6 +95,24 @@ def test_what_lies_on_the_t1w_is_of_the_session_of_that_t1w(unit: Unit, root: Pa
     assert only(find(unit, root, "segmentation", "desc-aseg")).path.name.startswith("sub-01_ses-1_")
 
 
+@pytest.mark.parametrize(("space", "kept"), [("MEGRE", True), ("T1w", False), (None, False)])
+def test_lesions_of_another_session_count_for_the_t1w_where_they_are_drawn_on_its_megre(
+    unit: Unit, root: Path, space: str | None, kept: bool
+) -> None:
+    echo = image(unit.magnitude[0].path.with_name("sub-01_ses-1_echo-1_MEGRE.nii.gz"), MEGRE)
+    first = replace(unit, session="1", run=None, magnitude=(EchoFile(echo, 1, 0.004, "mag"),))
+    (root / "sub-01").mkdir()
+    if space is not None:
+        image(root / f"sub-01/ses-1/anat/sub-01_ses-1_space-{space}_label-lesion_mask.nii.gz", OTHER)
+    found = find(replace(unit, lesioned=first), root, "lesions", "label-lesion_mask")
+    assert found.problem is None
+    assert (found.lesioned is not None) == kept
+    if found.lesioned is not None:
+        (mask,) = found.lesioned.derived
+        assert mask.path in found.files
+        assert not found.derived, "its own session has none"
+
+
 def test_what_is_missing_is_a_problem_or_a_warning(unit: Unit, root: Path) -> None:
     (root / "sub-01").mkdir()
     for role, text in (("segmentation", "dseg"), ("brain_mask", "desc-brain_mask")):

@@ -92,8 +92,9 @@ def test_commands_are_such_as_the_program_takes(text: str) -> None:
 def test_files_are_such_as_the_program_takes(text: str, tmp_path: Path) -> None:
     content = tomllib.loads(text)
     if "region" in content:
-        labels = np.zeros((4, 4, 4), np.uint8)
-        Nifti1Image(labels, np.eye(4)).to_filename(tmp_path / content["files"]["labels"])
+        for named in content["files"].values():
+            name = named["templateflow"] if isinstance(named, dict) else named
+            Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4)).to_filename(tmp_path / name)
         (tmp_path / "atlas.toml").write_text(text, encoding="utf-8")
         assert load_atlas(tmp_path / "atlas.toml").name == content["name"]
     elif "slope_per_s_per_mg_per_kg" in content:

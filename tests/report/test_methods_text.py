@@ -106,6 +106,16 @@ def test_the_text_says_what_was_set(unit_facts: Make, name: str, value: Any) -> 
     assert forbidden not in text
 
 
+def test_without_a_t1w_the_session_that_places_the_others_is_told(unit_facts: Make) -> None:
+    names = [f"sub-01/ses-{n}/anat/sub-01_ses-{n}_echo-1_MEGRE.nii.gz" for n in ("1", "2")]
+    entities = {"sub": "01", "ses": "2"}
+    text = methods_text(unit_facts(entities=entities, inputs=dict.fromkeys(names, "0" * 64)))
+    assert "the echoes of the participant's first session was registered to the template" in text
+    assert "That of this session was registered rigidly to it." in text
+    alone = methods_text(unit_facts(entities=entities, inputs={names[1]: "0" * 64}))
+    assert "first session" not in alone
+
+
 def test_no_field_is_told_of_without_phase(unit_facts: Make) -> None:
     outputs = {"sub-01/anat/sub-01_R2starmap.nii.gz": "0" * 64}
     for asked in ("off", "report", "correct"):

@@ -13,8 +13,9 @@ from r2star.atlas import load_atlas
 from r2star.images import Grid, Image, read_image, write_image
 from r2star.register.align import coarse_copy, world_points
 from r2star.register.grids import pull
-from r2star.register.transforms import Affine, map_points, read_composite
+from r2star.register.transforms import Affine, Field, map_points, read_composite, write_composite
 from r2star.steps import anatomy, resampling
+from r2star.steps.derived import adopt_mask
 
 ANGLE = np.deg2rad(7)
 #: Template world to the head's world: tilted, and half a metre off.
@@ -180,3 +181,68 @@ def test_a_real_head_of_two_echoes_without_a_t1w(shared_data: Path, tmp_path: Pa
         assert median["pallidum", side] > median["putamen", side] + 5
         assert median["pallidum", side] > median["thalamus", side] + 5
         assert 10 < median["thalamus", side] < 35
+
+
+def test_a_session_is_placed_by_the_warp_of_another(tmp_path: Path) -> None:
+    """Joined chains map points as one after the other does, and keep the other's links to the bit."""
+    grid = Grid((5, 6, 7), np.diag([20.0, 20, 20, 1]))
+    warp = Field(np.random.default_rng(4).normal(0, 3, (*grid.shape, 3)).astype(np.float32), grid)
+    scale = Affine(np.diag([1.1, 0.9, 1.05, 1.0]))
+    turn = Affine(PLANTED)
+    names = ("from-MEGRE_to-reference", "from-reference_to-MEGRE", "from-MEGRE_to-T", "from-T_to-MEGRE")
+    chains = ([turn], [Affine(np.linalg.inv(PLANTED))], [scale, warp], [warp, scale])
+    paths = [
+        write_composite(tmp_path / f"{name}.h5", chain) for name, chain in zip(names, chains, strict=True)
+    ]
+    (tmp_path / "out").mkdir()
+    joined = anatomy.join_transforms(*paths, out_dir=tmp_path / "out")
+    assert (joined.image_to_template.name, joined.template_to_image.name) == (paths[2].name, paths[3].name)
+    points = np.random.default_rng(5).uniform(10, 80, (50, 3))
+    in_reference = map_points(read_composite(paths[2]), points)
+    expected = in_reference @ PLANTED[:3, :3].T + PLANTED[:3, 3]
+    assert map_points(read_composite(joined.image_to_template), points) == pytest.approx(expected, abs=1e-9)
+    away = (points - PLANTED[:3, 3]) @ PLANTED[:3, :3]  # the inverse of a rotation is its transpose
+    expected = map_points(read_composite(paths[3]), away)
+    found = map_points(read_composite(joined.template_to_image), points)
+    assert found == pytest.approx(expected, abs=1e-4)
+    kept, own = read_composite(joined.image_to_template)[1], read_composite(paths[2])[1]
+    assert isinstance(kept, Field)
+    assert isinstance(own, Field)
+    assert np.array_equal(kept.displacement_mm, own.displacement_mm)
+
+
+def test_lesions_drawn_on_the_megre_come_to_the_t1w(head: Path, tmp_path: Path) -> None:
+    """Another contrast in another place: a ball drawn there lies on the T1w where it was, by whole heads alone."""
+    t1w = read_image(head)
+    motion = np.eye(4)
+    motion[:3, :3] = [[1, 0, 0], [0, np.cos(0.08), -np.sin(0.08)], [0, np.sin(0.08), np.cos(0.08)]]
+    motion[:3, 3] = [6.0, -5.0, 8.0]
+    tissue = np.asarray(t1w.data) > np.percentile(t1w.data, 60)
+    contrast = np.where(tissue, np.percentile(t1w.data, 99) * 1.2 - t1w.data, 0.2 * np.asarray(t1w.data))
+    ball = las_grid(3.0)
+    points = world_points(ball, np.moveaxis(np.indices(ball.shape), 0, -1).astype(float))
+    centre = PLANTED[:3, :3] @ np.array([30.0, 10, 30]) + PLANTED[:3, 3]
+    planted = (np.linalg.norm(points - centre, axis=-1) < 10).astype(np.float32)
+    megre, drawn = (
+        pull(Image(data.astype(np.float32), t1w.grid), [Affine(motion)], t1w.grid)
+        for data in (contrast, planted)
+    )
+    given = write_image(tmp_path / "lesions.nii.gz", drawn.data > 0.5, drawn.grid, dtype=np.uint8)
+    echo = write_image(tmp_path / "e1.nii.gz", megre.data, megre.grid)
+    aligned = anatomy.align_megre_to_t1w(
+        anatomy.combine_echoes((echo,), out_dir=tmp_path).image,
+        head,
+        out_dir=tmp_path,
+        random_seed=3,
+        sloppy=True,
+    )
+    mask = adopt_mask(given, head, tmp_path, kind="lesions", transforms=(aligned.megre_to_t1w,))
+    found = read_image(mask.image)
+    assert found.grid.same_as(t1w.grid)
+    there, here = planted > 0.5, np.asarray(found.data) > 0.5
+    assert 2 * (there & here).sum() / (there.sum() + here.sum()) > 0.85
+    left = adopt_mask(given, head, tmp_path, kind="lesions")
+    stays = np.asarray(read_image(left.image).data) > 0.5
+    assert 2 * (there & stays).sum() / (there.sum() + stays.sum()) < 0.6, (
+        "the test would see a mask that was left"
+    )

@@ -229,6 +229,38 @@ def test_statistics_are_weighted_by_probability(tmp_path: Path) -> None:
     assert float(row["r2star_mean_per_s"]) == pytest.approx(np.average(values, weights=own), rel=1e-5)
 
 
+def test_weighted_statistics_are_those_of_pen_and_paper(tmp_path: Path) -> None:
+    """Values 10, 20, 30, 40 of weight 1, ½, 1, ½, which stand at 0, ¾, 1½, 2¼; the rest weighs nothing."""
+    head = a_head()
+    (label,) = next(
+        one.indices for one in ATLAS.regions if (one.name, one.hemisphere) == ("red_nucleus", "L")
+    )
+    column = np.argwhere(head["labels"] == label)
+    weights = np.ones(GRID.shape, np.float32)
+    for place, value, weight in zip(column, (40, 10, 20, 30), (0.5, 1, 0.5, 1)):  # the first four
+        head["r2star_map"][tuple(place)], weights[tuple(place)] = value, weight
+    for number, place in enumerate(column[4:]):
+        head["r2star_map"][tuple(place)], weights[tuple(place)] = 999, np.nan if number % 2 else 0
+    table = make(tmp_path, head, weight_map=write_image(tmp_path / "weights.nii.gz", weights, GRID))
+    rows = rows_of(table)
+    row = rows["CIT168", "red_nucleus", "L"]
+    expected = {
+        "median": 25,
+        "mean": 70 / 3,
+        "iqr": 15,
+        "p05": 11.5,
+        "sd": (366 + 2 / 3) ** 0.5 / (13 / 6) ** 0.5,
+    }
+    for name, value in expected.items():
+        assert float(row[f"r2star_{name}_per_s"]) == pytest.approx(value, rel=1e-5), name
+    assert (row["n_voxels"], row["n_valid"], row["volume_mm3"]) == ("4", "4", "5.4")
+    told = json.loads(table.sidecar.read_text())["VoxelRule"]["Description"]
+    assert told.endswith("by the probability that the atlas gives it.")
+    plain = rows_of(make(tmp_path / "plain", a_head()))
+    untouched = ("CIT168", "thalamus", "LR")
+    assert rows[untouched]["r2star_median_per_s"] == plain[untouched]["r2star_median_per_s"]
+
+
 def test_warnings_of_the_unit_stand_in_every_row(tmp_path: Path) -> None:
     for number, codes in enumerate((["W202", "W301"], ["W202"])):
         (tmp_path / f"{number}.json").write_text(

@@ -120,6 +120,37 @@ def test_units_that_share_a_t1w_register_it_once(unit: Unit, tmp_path: Path) -> 
     assert len([name for name in names if name.endswith(".publish")]) == 2
 
 
+@pytest.mark.parametrize("field_gradient", ["report", "correct"])
+def test_sessions_without_a_t1w_register_the_first_one_once(
+    unit: Unit, tmp_path: Path, field_gradient: str
+) -> None:
+    first = replace(unit, t1w=None, session="1")
+    lesions = (Derived("lesions", "mask", unit.magnitude[0].path, "MEGRE"),)
+    reference = replace(first, phase=(), derived=lesions)
+    units = [replace(first, reference=reference), replace(first, session="2", reference=reference)]
+    atlases = ("CIT168", str(own_atlas(tmp_path / "other")))
+    options = {"field_gradient": field_gradient, "atlases": atlases}
+    settings = Settings(tmp_path / "bids", tmp_path / "out", tmp_path / "work", **options)
+    whole, alone = (init_dataset_wf(some, settings, n_threads=1) for some in (units, units[1:]))
+    for graph in (whole, alone):
+        require_declared(graph)
+    flat = {node.fullname: node for node in whole._create_flat_graph().nodes()}
+    placed = [name for name, node in flat.items() if "atlas" in node.inputs.copyable_trait_names()
+              and name.rpartition(".")[2].startswith("register")]  # fmt: skip
+    assert sorted(name.split(".")[2] for name in placed) == [
+        "reference_sub_01_ses_1_MNI152NLin2009cAsym",
+        "reference_sub_01_ses_1_MyTemplate",
+    ]
+    assert all(str(flat[name].inputs.lesion_mask) == str(lesions[0].path) for name in placed)
+    assert all(flat[name].stage.units == ("sub-01_ses-1", "sub-01_ses-2") for name in placed)
+    joined = {name.split(".")[2] for name in flat if name.rpartition(".")[2].startswith("join")}
+    assert joined == {"unit_sub_01_ses_2"}, "the first session is at its own place already"
+    # a job for the second session alone does the same in the same place of the work folder
+    nodes = {name for name in flat if ".unit_sub_01_ses_1." not in name}
+    assert {node.fullname for node in alone._create_flat_graph().nodes()} == nodes
+    assert not [name for name in flat if name.endswith("first_fit")]
+
+
 def test_the_settings_travel_to_the_marker(unit: Unit, tmp_path: Path) -> None:
     graph = graph_of(unit, tmp_path, fit_method="arlo", random_seed=7)
     publish = next(node for node in graph._create_flat_graph().nodes() if node.name == "publish")
@@ -160,6 +191,32 @@ def test_results_of_other_programs_come_in_by_declared_fields(
     assert [str(node.inputs.lesion_mask) for node in masked] == [str(unit.magnitude[0].path)]
 
 
+def test_lesions_drawn_on_the_megre_are_left_out_of_the_registration_of_the_t1w(
+    unit: Unit, tmp_path: Path
+) -> None:
+    drawn = replace(unit, derived=(Derived("lesions", "mask", unit.magnitude[0].path, "MEGRE"),))
+    drawn = replace(drawn, lesioned=replace(drawn, phase=()))
+    options = {"lesions": "mask", "atlases": ("CIT168", str(own_atlas(tmp_path / "other")))}
+    graph = graph_of(drawn, tmp_path, **options)
+    require_declared(graph)
+    flat = graph._create_flat_graph()
+    masked = {target.fullname.split(".", 2)[2]: source.name for source, target, data in flat.edges(data=True)
+              if "lesion_mask" in [name for _, name in data["connect"]]}  # fmt: skip
+    assert masked == {
+        "anatomy_1.register": "lesions_on_t1w",
+        "anatomy_2.register": "lesions_on_t1w",
+        "unit_sub_01.alignment.refine": "lesions_on_t1w",
+        "unit_sub_01.refine_MyTemplate": "outputnode",  # the alignment's, by its field lesions_on_t1w
+    }
+    assert not [
+        node for node in flat.nodes() if str(getattr(node.inputs, "lesion_mask", "")).endswith(".nii.gz")
+    ]
+    anatomy = graph.get_node("sub_01").get_node("anatomy_1")
+    assert len([node for node in anatomy._graph.nodes() if hasattr(node, "stage")]) <= 8
+    hashed = {source.name for source, target, _ in flat.edges(data=True) if target.name == "all_t1w_hashes"}
+    assert hashed == {"check", "check_megre", "lesions_on_t1w"}
+
+
 @pytest.mark.parametrize("t1w", [True, False])
 def test_an_atlas_of_another_template_has_its_own_registration(unit: Unit, tmp_path: Path, t1w: bool) -> None:
     unit = unit if t1w else replace(unit, t1w=None)
@@ -172,6 +229,22 @@ def test_an_atlas_of_another_template_has_its_own_registration(unit: Unit, tmp_p
     registered = [name for name in names if name.split(".")[-1] in ("register", "register_MyTemplate")]
     # two to templates, and with a T1w one of the MEGRE to it
     assert len(registered) == (3 if t1w else 2)
+
+
+def test_weights_of_an_atlas_reach_its_table_alone(unit: Unit, tmp_path: Path) -> None:
+    other = own_atlas(tmp_path / "other")
+    weights = write_image(
+        other.with_name("weights.nii.gz"), np.ones((4, 4, 4), np.float32), Grid((4, 4, 4), np.eye(4))
+    )
+    other.write_text(other.read_text().replace("[files]", f'[files]\nweights = "{weights.name}"'))
+    graph = graph_of(unit, tmp_path, atlases=("CIT168", str(other)))
+    require_declared(graph)
+    flat = graph._create_flat_graph()
+    fed = {target.name: source for source, target, data in flat.edges(data=True)
+           if ("image", "weight_map") in data["connect"]}  # fmt: skip
+    assert list(fed) == ["table_Mine"]
+    assert str(fed["table_Mine"].inputs.image) == str(weights)
+    assert fed["table_Mine"].inputs.name == "atlas-Mine_probseg"
 
 
 def test_two_templates_of_one_name_are_refused(unit: Unit, tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ def _acquisition(unit: UnitFacts) -> list[tuple[str, str]]:
     if unit.settings.get("fit_only"):
         rows.append(("Anatomy", "maps only (--fit-only): without a brain mask pictures would show the face"))
     else:
-        rows.append(("Anatomy", "T1w" if unit.has_t1w else "no T1w: registered by the echoes themselves"))
+        without = "another session's echoes" if unit.has_reference else "the echoes themselves"
+        rows.append(("Anatomy", "T1w" if unit.has_t1w else f"no T1w: registered by {without}"))
     rows.append(("Phase", "used for the static field" if unit.has_phase else "not used"))
     return rows
