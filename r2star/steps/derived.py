@@ -133,8 +133,8 @@ def adopt_segmentation(
 ) -> AdoptedSegmentation:
     """Labels of a participant's own segmentation: ``seg-<name>_dseg`` with its table.
 
-    Labels that are no region are left out. ``to_source`` brings images of the MEGRE to the segmentation: with it
-    the coverage of each region is counted.
+    Labels that are no region are left out; labels on another grid of the MEGRE's world are told (W444).
+    ``to_source`` brings images of the MEGRE to the segmentation: with it the coverage of each region is counted.
 
     Raises
     ------
@@ -152,6 +152,10 @@ def adopt_segmentation(
         )  # fmt: skip
     image = replace(image, data=kept)
     grid = read_grid(like)
+    notices = image.notices
+    if not transforms and not image.grid.same_as(grid, _GRID_TOLERANCE_MM):
+        found = "the segmentation lies on another grid: its labels were taken by their place"
+        notices = (*notices, Notice("W444", found, path=given.name))
     path = write_image(
         out_dir / f"seg-{name}_dseg.nii.gz", _labels_on(image, transforms, grid), grid, dtype=np.uint16
     )
@@ -166,9 +170,7 @@ def adopt_segmentation(
         "inside_mm3": volumes.inside_mm3,
     }
     described = write_text_atomically(out_dir / "regions.json", json.dumps(told) + "\n")
-    return AdoptedSegmentation(
-        path, table, described, _write_hashes(out_dir, given, image, others), image.notices
-    )
+    return AdoptedSegmentation(path, table, described, _write_hashes(out_dir, given, image, others), notices)
 
 
 def _lookup(image: Image, lookup: Path | None, given: Path) -> Lookup:

@@ -149,3 +149,23 @@ def test_images_of_four_dimensions_are_refused(like: Path, tmp_path: Path) -> No
     given = write_image(tmp_path / "many.nii.gz", np.ones((*GRID.shape, 2), np.float32), GRID)
     with pytest.raises(InputError, match=r"E475.*20×18×16×2"):
         adopt_map(given, like, tmp_path, "Chimap")
+
+
+def test_a_segmentation_on_another_grid_is_taken_by_its_place_and_told(like: Path, tmp_path: Path) -> None:
+    """Stored one voxel farther along the first axis, under an affine that says so: the labels stay where they are."""
+    data = np.zeros(GRID.shape, np.uint16)
+    data[3:7, 2:6, 3:6], data[8:10, 2:6, 3:6] = 11, 50
+    same = write_image(tmp_path / "same.nii.gz", data, GRID, dtype=np.uint16)
+    (tmp_path / "table.tsv").write_text("index\tname\n11\tcaudate_L\n50\tcaudate_R\n")
+    moved = GRID.affine.copy()
+    moved[:3, 3] -= GRID.affine[:3, 0]
+    shifted = write_image(
+        tmp_path / "shifted.nii.gz", np.roll(data, 1, axis=0), Grid(GRID.shape, moved), dtype=np.uint16
+    )
+    own, other = (
+        adopt_segmentation(path, path.name[:4], like, tmp_path, lookup=tmp_path / "table.tsv")
+        for path in (same, shifted)
+    )
+    assert [notice.code for notice in own.notices] == []
+    assert [notice.code for notice in other.notices] == ["W444"]
+    np.testing.assert_array_equal(read_image(own.image).data, read_image(other.image).data)
