@@ -46,9 +46,8 @@ class _Reader(pickle.Unpickler):
         if (module, name) in _KNOWN:
             return super().find_class(module, name)
         if module == _STEPS:
-            importlib.import_module(
-                module
-            )  # a node without a step of its own, in a batch job, has not loaded it
+            # a node without a step of its own, in a batch job, has not loaded it
+            importlib.import_module(module)
         owner = getattr(sys.modules.get(module), name.split(".", maxsplit=1)[0], None)
         found = getattr(owner, name.partition(".")[2], owner) if "." in name else owner
         ours = module in _OURS or (isinstance(owner, type) and issubclass(owner, self.step))

@@ -17,6 +17,9 @@ from r2star.cli.common import say, say_error
 from r2star.errors import R2starError
 from r2star.runs.status import write_status
 
+#: In a log no stage is told within this time of the line before it.
+_LOG_PAUSE_S = 60.0
+
 
 class Interrupted(BaseException):
     """A signal asked the run to end; ``exit_code`` is 128 + its number."""
@@ -42,10 +45,6 @@ def stop_on_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-#: In a log no stage is told within this time of the line before it.
-_LOG_PAUSE_S = 60.0
 
 
 class Progress:

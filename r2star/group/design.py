@@ -196,9 +196,8 @@ class _Builder:
     def _dummies(self, column: str, values: Array, everyone: Array) -> tuple[Array, Array, list[str]]:
         levels = sorted(set(values.tolist()))
         reference = self.rules.references.get(column, "")
-        if (
-            reference not in levels
-        ):  # nobody has it: any other level serves, and contrasts with it are refused
+        if reference not in levels:
+            # nobody has it: any other level serves, and contrasts with it are refused
             reference = levels[0] if levels else ""
         self.reference_levels[column] = reference
         others = [level for level in levels if level != reference]
