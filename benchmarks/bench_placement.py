@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.heads import ATLAS, Planted, labelled, simulated
+from benchmarks.heads import ATLAS, Key, Planted, labelled, simulated
 from r2star.atlas import load_atlas
 from r2star.errors import ProcessingError
-from r2star.images import Image
+from r2star.images import Image, read_image
 from r2star.regions.labelled import VoxelMaps
-from r2star.regions.summary import summarise_regions
+from r2star.regions.summary import RegionSummary, summarise_regions
 from r2star.register import engine
 from r2star.register.measures import overlap
 from r2star.register.resample import resample_labels_array
@@ -67,25 +67,30 @@ def syn(head: Planted, target: Target, work: Path, _: int) -> tuple[Labels, str]
     return np.rint(moved.numpy()).astype(np.uint16), ""
 
 
-def measure(head: Planted, target: Target, labels: Labels) -> dict[str, list[float]]:
-    """By region: Dice left and right, error of the median left and right, %."""
-    r2star = np.asarray(read_canonical(head.r2star).data, np.float32)
+def summarise(target: Target, labels: Labels, r2star: Path) -> dict[Key, RegionSummary]:
+    """The rows of the region table, by region and hemisphere, as the program measures them."""
+    image = read_image(r2star)
     counts = np.bincount(np.asarray(target.labels.data).ravel().astype(int))
-    expected = {
-        int(i): float(counts[i]) * target.labels.grid.voxel_volume_mm3 for i in np.flatnonzero(counts)
-    }
+    volume = target.labels.grid.voxel_volume_mm3
     rows = summarise_regions(
-        VoxelMaps(r2star), labels, target.atlas.regions, voxel_volume_mm3=head.labels.grid.voxel_volume_mm3,
-        rule=DEFAULT_RULE, expected_volume_mm3=expected,
+        VoxelMaps(np.asarray(image.data, np.float32)), labels, target.atlas.regions,
+        voxel_volume_mm3=image.grid.voxel_volume_mm3, rule=DEFAULT_RULE,
+        expected_volume_mm3={int(i): float(counts[i]) * volume for i in np.flatnonzero(counts)},
     )  # fmt: skip
-    told: dict[str, list[float]] = {}
-    for row in rows:
-        key = (row.region, row.hemisphere)
+    return {(row.region, row.hemisphere): row for row in rows}
+
+
+def measure(head: Planted, target: Target, labels: Labels) -> dict[str, dict[str, list[float]]]:
+    """By region, left and right: Dice, error of the median (%), mean (1/s)."""
+    told: dict[str, dict[str, list[float]]] = {}
+    for key, row in summarise(target, labels, head.r2star).items():
         if key in head.codes and row.region in REGIONS:
-            dice = overlap(np.isin(labels, row.indices), np.asarray(head.labels.data) == head.codes[key])
-            error = 100 * (row.r2star_per_s["median"] / head.r2star_per_s[key] - 1)
-            told.setdefault(row.region, []).extend([dice, float(error)])
-    return {region: [*values[::2], *values[1::2]] for region, values in told.items()}
+            planted = np.asarray(head.labels.data) == head.codes[key]
+            found = told.setdefault(row.region, {"dice": [], "error": [], "mean": []})
+            found["dice"].append(overlap(np.isin(labels, row.indices), planted))
+            found["error"].append(100 * (float(row.r2star_per_s["median"]) / head.r2star_per_s[key] - 1))
+            found["mean"].append(float(row.r2star_per_s["mean"]))
+    return told
 
 
 def run(
@@ -109,47 +114,52 @@ def run(
 
 
 def table(results: dict[str, dict[str, dict]]) -> str:
-    """Markdown: one row a head, then the heads' summary by region."""
-    lines = ["| head | s, ours / SyN | ratio | ratio of CPU s | " + " | ".join(REGIONS) + " |"]
-    lines.append("|---|---:|---:|---:|" + "---|" * len(REGIONS))
-    for name, told in results.items():
-        one, other = told["ours"], told["SyN"]
-        cells = [f"{name} ({one['verdict']})", f"{one['s']:.0f} / {other['s']:.0f}"]
-        cells += [f"{one['s'] / other['s']:.2f}", f"{one['cpu_s'] / other['cpu_s']:.2f}"]
-        for region in REGIONS:
-            if region not in one["regions"]:
-                cells.append("")
-                continue
-            dice, mark = [], []
-            for side in (one, other):
-                values = side["regions"][region]
-                half = len(values) // 2
-                dice.append(float(np.mean(values[:half])))
-                mark.append("/".join(f"{value:+.1f}" for value in values[half:]))
-            cells.append(f"{dice[0]:.3f} to {dice[1]:.3f}; {mark[0]} to {mark[1]}")
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += [
+    """Markdown: one row a head, then all heads by region."""
+    lines = [
+        "| head | verdict | s, ours / SyN | ratio | ratio of CPU s |",
+        "|---|---|---:|---:|---:|",
+        *(_row_of_head(name, told["ours"], told["SyN"]) for name, told in results.items()),
         "",
-        "| region | Dice, ours | SyN | least gain | error of the median, %: median (worst), ours | SyN |",
+        "| region | Dice of each head, ours | SyN | least gain | error, %: median (worst), ours | SyN |",
+        "|---|---|---|---:|---:|---:|",
     ]
-    lines.append("|---|---:|---:|---:|---:|---:|")
     for region in REGIONS:
-        found = {side: [told[side]["regions"][region] for told in results.values() if region in told[side]["regions"]]
-                 for side in ("ours", "SyN")}  # fmt: skip
-        dice = {
-            side: [float(np.mean(one[: len(one) // 2])) for one in values] for side, values in found.items()
+        sides = {
+            side: [
+                told[side]["regions"][region] for told in results.values() if region in told[side]["regions"]
+            ]
+            for side in ("ours", "SyN")
         }
+        dice = {side: [float(np.mean(one["dice"])) for one in found] for side, found in sides.items()}
         errors = {
-            side: np.abs([e for one in values for e in one[len(one) // 2 :]])
-            for side, values in found.items()
+            side: np.abs(np.concatenate([one["error"] for one in found])) for side, found in sides.items()
         }
-        gain = min(a - b for a, b in zip(dice["ours"], dice["SyN"], strict=True))
-        spread = [f"{np.median(errors[side]):.1f} ({errors[side].max():.1f})" for side in ("ours", "SyN")]
-        lines.append(
-            f"| {region} | {np.median(dice['ours']):.3f} | {np.median(dice['SyN']):.3f} | {gain:+.3f} "
-            f"| {spread[0]} | {spread[1]} |"
-        )
+        gain = min(one - other for one, other in zip(dice["ours"], dice["SyN"], strict=True))
+        cells = [" ".join(f"{value:.3f}" for value in dice[side]) for side in ("ours", "SyN")]
+        cells += [
+            f"{gain:+.3f}",
+            *(f"{np.median(errors[side]):.1f} ({errors[side].max():.1f})" for side in errors),
+        ]
+        lines.append(f"| {region.replace('_', ' ')} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _row_of_head(name: str, one: dict, other: dict) -> str:
+    ratios = f"{one['s'] / other['s']:.2f} | {one['cpu_s'] / other['cpu_s']:.2f}"
+    return f"| {name} | {one['verdict']} | {one['s']:.0f} / {other['s']:.0f} | {ratios} |"
+
+
+def largest_difference(one: dict[str, dict[str, dict]], other: dict[str, dict[str, dict]]) -> str:
+    """Between two runs of ours, as with other numbers of threads: the largest of any regional mean, %, and of Dice."""
+    means, dice = [0.0], [0.0]
+    for name in one.keys() & other.keys():
+        here, there = (told[name]["ours"]["regions"] for told in (one, other))
+        for region, found in here.items():
+            means += [
+                abs(100 * (a / b - 1)) for a, b in zip(found["mean"], there[region]["mean"], strict=True)
+            ]
+            dice += [abs(a - b) for a, b in zip(found["dice"], there[region]["dice"], strict=True)]
+    return f"largest difference of a regional mean {max(means):.3f} %, of a Dice {max(dice):.4f}"
 
 
 def write(results: dict[str, dict[str, dict]]) -> None:
@@ -167,6 +177,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--only-ours", action="store_true", help="keep SyN's results of an earlier run")
+    parser.add_argument("--against", type=Path, help="results of another run of ours, with other threads")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     engine.limit_threads(options.threads)
@@ -186,7 +197,10 @@ def main() -> None:
         for name, told in results.items()
         if all("s" in told.get(side, {}) for side in ("ours", "SyN"))
     }
-    print(table(whole))
+    if whole:
+        print(table(whole))
+    if options.against:
+        print(largest_difference(results, json.loads(options.against.read_text())))
     if options.write:
         write(whole)
 
