@@ -18,11 +18,12 @@ class VoxelRule:
     accepted_status
         Status codes of the fit that are accepted; None accepts every voxel that has a finite R2*.
     erosion_voxels
-        How often the region loses the voxels that share a face with something else, the outside included:
+        How often, at most, the region loses the voxels that share a face with something else, the outside included:
         there a voxel mixes two tissues, and the registration is least certain.
     erosion_needs_voxels
-        Regions that are expected to have fewer voxels of this size in a hemisphere are not eroded. What is
-        expected comes from the atlas, so that a region is eroded in all participants of a protocol or in none.
+        The k-th layer is lost where k³ times as many voxels of this size are expected in a hemisphere: the same
+        share of the region at any size. What is expected comes from the atlas, so that a region is eroded alike
+        in all participants of a protocol.
     exclude_lesions
         Leave out voxels of the lesion mask.
     outlier_mads, outlier_factor
@@ -41,6 +42,8 @@ class VoxelRule:
     'Voxels of the label, eroded by 1 voxel, with a finite R2*, outside lesions.'
     >>> VoxelRule(erosion_voxels=1, erosion_needs_voxels=400).sentence().split(", with")[0]
     'Voxels of the label, eroded by 1 voxel where the atlas expects 400 voxels or more in each hemisphere'
+    >>> [VoxelRule(erosion_voxels=3, erosion_needs_voxels=400).layers(n) for n in (399, 400, 3200)]
+    [0, 1, 2]
     """
 
     accepted_status: tuple[int, ...] | None = None
@@ -57,11 +60,7 @@ class VoxelRule:
         """The rule in words, as it stands in the table's sidecar."""
         parts = ["Voxels of the label"]
         if self.erosion_voxels:
-            where = f" where the atlas expects {self.erosion_needs_voxels} voxels or more in each hemisphere"
-            plural = "s" if self.erosion_voxels > 1 else ""
-            parts.append(
-                f"eroded by {self.erosion_voxels} voxel{plural}{where if self.erosion_needs_voxels else ''}"
-            )
+            parts.append(self._erosion())
         status = "" if self.accepted_status is None else f" and fit status {_listed(self.accepted_status)}"
         parts.append(f"with a finite R2*{status}")
         if self.exclude_lesions:
@@ -72,6 +71,18 @@ class VoxelRule:
                 f"or within a factor of {self.outlier_factor:g} of it"
             )
         return ", ".join(parts) + "."
+
+    def _erosion(self) -> str:
+        if not self.erosion_needs_voxels:
+            return f"eroded by {self.erosion_voxels} voxel{'s' if self.erosion_voxels > 1 else ''}"
+        first = f"eroded by 1 voxel where the atlas expects {self.erosion_needs_voxels} voxels or more"
+        more = [f"by {k} where {k**3 * self.erosion_needs_voxels}" for k in range(2, self.erosion_voxels + 1)]
+        return f"{', '.join([first, *more])} in each hemisphere"
+
+    def layers(self, expected_voxels: float) -> int:
+        """How many layers a region of this size loses."""
+        needs = [k**3 * self.erosion_needs_voxels for k in range(1, self.erosion_voxels + 1)]
+        return sum(expected_voxels >= voxels for voxels in needs)
 
     def as_dict(self) -> dict[str, Any]:
         """The rule as plain JSON values."""

@@ -129,13 +129,12 @@ def _rule_for(
     voxel_volume_mm3: float,
     expected_mm3: Mapping[int, float] | None,
 ) -> VoxelRule:
-    """The rule for one region: without erosion where a side is expected to be too small for it."""
+    """The rule for one region, eroded as the smaller of its sides can bear."""
     if expected_mm3 is None:
         sizes = [float(voxels.of(indices).size) for indices in sides]
     else:
         sizes = [sum(expected_mm3.get(i, 0.0) for i in side) / voxel_volume_mm3 for side in sides]
-    large = bool(sizes) and min(sizes) >= rule.erosion_needs_voxels
-    return rule if large else replace(rule, erosion_voxels=0)
+    return replace(rule, erosion_voxels=rule.layers(min(sizes, default=0.0)))
 
 
 def _coverage(

@@ -103,7 +103,10 @@ def test_another_map_is_measured_over_the_same_voxels(finished: Finished) -> Non
         assert rows[name, side]["Chimap_n_valid"] == str(values.size)
         assert float(rows[name, side]["Chimap_median"]) == pytest.approx(np.median(values), rel=1e-5)
     sidecar = finished.out / "sub-01/anat/sub-01_seg-truth_desc-R2star_stats.json"
-    assert json.loads(sidecar.read_text())["Chimap_median"]["Units"] == "ppm"
+    told = json.loads(sidecar.read_text())
+    assert told["Chimap_median"]["Units"] == "ppm"
+    # its volumes are the participant's own, so no more than one layer may go
+    assert told["VoxelRule"]["ErosionVoxels"] == 1
 
 
 def test_lesions_are_rows_and_left_out_and_none_is_unknown(finished: Finished) -> None:

@@ -370,3 +370,14 @@ def test_a_region_is_eroded_by_what_the_atlas_expects_of_it(
     # both sides or none: a participant's left and right are never measured by different rules
     assert [row.n_valid for row in rows] == ([1, 1, 2] if eroded_side else [27, 27, 54])
     assert [row.n_voxels for row in rows] == [27, 27, 54]
+
+
+@pytest.mark.parametrize(("expected_mm3", "left"), [(63.0, 512), (64.0, 6**3), (512.0, 4**3), (5000.0, 4**3)])
+def test_a_larger_region_loses_more_layers(expected_mm3: float, left: int) -> None:
+    numbers = np.zeros((10, 10, 10), np.uint8)
+    numbers[1:9, 1:9, 1:9] = 1
+    rows = summarise_regions(
+        VoxelMaps(r2star_per_s=np.ones(numbers.shape)), numbers, [Region("thalamus", "L", (1,))], voxel_volume_mm3=1,
+        rule=VoxelRule(erosion_voxels=2, erosion_needs_voxels=64), expected_volume_mm3={1: expected_mm3},
+    )  # fmt: skip
+    assert rows[0].n_valid == left
