@@ -133,10 +133,14 @@ def _beside(relative: str, key: str, description: Path) -> Path:
             path=description,
         )
     file = description.parent / relative
-    if not file.is_file():
+    try:
+        there = file.is_file()
+    except OSError:  # a name that is too long
+        there = False
+    if not there:
         raise UsageError(
             "E454",
-            f"files.{key}: there is no file {relative}",
+            f"files.{key}: there is no file {relative[:200]}",
             path=description,
             fix=nearest(file.name, _names_in(file.parent)) or "check the path",
         )

@@ -6,6 +6,7 @@ that it was made in. White matter and lesions are never converted, because myeli
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -75,15 +76,18 @@ def parse_calibration(content: Mapping[str, Any], path: str = "") -> Calibration
             )
         if not isinstance(value, (float, int) if kind is float else kind) or isinstance(value, bool):
             raise UsageError("E730", f"{name} is {value!r}", f"a value of type {kind.__name__}", path=path)
+        if isinstance(value, int | float) and not abs(value) < math.inf:
+            raise UsageError("E730", f"{name} is {value!r}", "a finite number", path=path)
     absent = [name for name in needed if name not in content]
     if absent:
         raise UsageError("E730", f"a calibration without {', '.join(absent)}", "all of them", path=path)
     low, high = _numbers(content["range_mg_per_kg"], 2, "range_mg_per_kg", path)
-    if not content["slope_per_s_per_mg_per_kg"] > 0 or content["tissue"] not in TISSUES or not low < high:
+    positive = content["slope_per_s_per_mg_per_kg"] > 0 and content["field_tesla"] > 0
+    if not positive or content["tissue"] not in TISSUES or not low < high:
         raise UsageError(
             "E730",
-            "slope, tissue or range can't be right",
-            f"a slope above 0, tissue one of {', '.join(TISSUES)}",
+            "slope, field, tissue or range can't be right",
+            f"a slope and a field above 0, tissue one of {', '.join(TISSUES)}",
             path=path,
         )
     covariance = content.get("covariance")
@@ -98,7 +102,7 @@ def _numbers(values: Any, count: int, name: str, path: str) -> tuple[float, ...]
     if (
         not isinstance(values, list)
         or len(values) != count
-        or not all(isinstance(v, int | float) for v in values)
+        or not all(isinstance(v, int | float) and abs(v) < math.inf for v in values)
     ):
         raise UsageError("E730", f"{name} is {values!r}", f"{count} numbers", path=path)
     return tuple(float(value) for value in values)

@@ -99,6 +99,7 @@ FAULTS = {
     "E453 empty": ('"labels.nii.gz"', '""'),
     "E454 missing file": ('"labels.nii.gz"', '"lables.nii.gz"'),
     "E454 a folder": ('"labels.nii.gz"', '"sub"'),
+    "E454 a name too long": ('"labels.nii.gz"', f'"{"a" * 5000}"'),
     "E455 hash": ('sha256 = "', 'sha256 = "0'),
     "E456 fraction": ("left = [4]", "left = [4.5]"),
     "E456 text": ("left = [4]", 'left = ["4"]'),

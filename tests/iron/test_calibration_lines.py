@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -74,7 +76,11 @@ def test_another_field_or_tissue_is_refused(field: float | None, tissue: str, wo
     "change",
     [{"slope_per_s_per_mg_per_kg": -0.1}, {"slope_per_s_per_mg_per_kg": "0.1"}, {"slope": 0.1}, {"tissue": "brain"},
      {"range_mg_per_kg": [200.0, 40.0]}, {"range_mg_per_kg": [1.0]}, {"covariance": [[1.0, 5.0], [5.0, 1.0]]},
-     {"covariance": [[1.0, 0.5], [0.4, 1.0]]}, {"covariance": 3}, {"regions": "putamen"}, {"field_tesla": True}],
+     {"covariance": [[1.0, 0.5], [0.4, 1.0]]}, {"covariance": 3}, {"regions": "putamen"}, {"field_tesla": True},
+     *({"field_tesla": value} for value in (0.0, -3.0, math.nan, math.inf)),
+     *({"slope_per_s_per_mg_per_kg": value} for value in (0.0, math.nan, math.inf)),
+     {"intercept_per_s": math.nan}, {"range_mg_per_kg": [40.0, math.inf]},
+     {"covariance": [[math.nan, 0.0], [0.0, 1.0]]}],
 )  # fmt: skip
 def test_a_calibration_that_can_not_be_right_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(UsageError) as caught:
