@@ -52,7 +52,7 @@ def read_echoes(
     stored, size = np.empty_like(mean), np.empty_like(mean)  # each echo takes the place of the one before
     read = partial(_read_into, grid=grid)
     ranges = []
-    with ThreadPoolExecutor(min(n_threads, 2)) as pool:
+    with ThreadPoolExecutor(max(1, min(n_threads, 2))) as pool:
         for echo, paths in enumerate(pairs):
             list(pool.map(read, paths, (stored, size)))
             ranges.append(measure_range(stored, paths[0]))
