@@ -13,9 +13,12 @@ from pathlib import Path
 from r2star.errors import UsageError
 
 _NAME = re.compile(r"tpl-[A-Za-z0-9]+(_[a-z]+-[A-Za-z0-9]+)*_[A-Za-z0-9]+(\.nii|\.nii\.gz)")
-#: Entities of file names, and what the client calls them; those of which a query must say that they are absent.
-_QUERIED = {"cohort": "cohort", "res": "resolution", "hemi": "hemi", "space": "space", "atlas": "atlas",
-            "label": "label", "desc": "desc"}  # fmt: skip
+#: Entities of file names that the client knows, and what it calls them.
+_QUERIED = {
+    "cohort": "cohort", "res": "resolution", "hemi": "hemi", "space": "space", "atlas": "atlas", "label": "label",
+    "desc": "desc",
+}  # fmt: skip
+#: Of these a query must say that they are absent, as the client takes silence for any.
 _ABSENT = ("atlas", "label", "desc")
 _NUMBERS = frozenset({"cohort", "resolution"})
 
