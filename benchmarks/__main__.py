@@ -17,7 +17,7 @@ def main() -> None:
         sys.exit(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
     for name in wanted:
         print(f"\n== {name}", flush=True)
-        subprocess.run([sys.executable, str(known[name])], check=True)
+        subprocess.run([sys.executable, "-m", f"benchmarks.{known[name].stem}"], check=True)
 
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ def main() -> None:
     """Run the heads that are not in the results yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("heads", nargs="*", default=DEFAULT_HEADS)
-    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--results", type=Path, default=Path(tempfile.gettempdir()) / "placement.json")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--only-ours", action="store_true", help="keep SyN's results of an earlier run")
     parser.add_argument("--against", type=Path, help="results of another run of ours, with other threads")
