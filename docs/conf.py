@@ -10,12 +10,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 
-from jupyter_client.connect import ConnectionFileMixin  # noqa: E402
-
 from r2star import __version__  # noqa: E402
 
-# the kernels of the tutorials are spoken to through files, not ports, on which others of this machine could listen
-ConnectionFileMixin.transport.default_value = "ipc"
 logging.getLogger("traitlets").setLevel(logging.WARNING)
 
 project = "r2star"
