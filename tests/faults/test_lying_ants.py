@@ -41,6 +41,16 @@ def lie(ants):
             return write(words, lambda values: np.array([1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0], values.dtype))
         if LIE == "mirrored":
             return write(words, lambda values: values * np.array([-1.0] * 3 + [1] * 9))
+        if LIE == "swollen":
+            return write(words, lambda values: values * np.array([3.0] * 9 + [1] * 3))
+        if LIE == "far away":
+            return write(words, lambda values: values + np.array([0.0] * 9 + [150, 0, 0]))
+        if LIE == "no transform":
+            import h5py
+            h5py.File(output_of(words), "w").close()
+            return 0
+        if LIE == "exit code":
+            return 1
         if LIE == "crash":
             raise RuntimeError("segmentation fault of the program")
         if LIE == "text":
@@ -88,6 +98,10 @@ LIES = {
     "mirrored": ("E4", ""),
     "crash": ("E402", "segmentation fault"),
     "text": ("E404", "can't be read"),
+    "swollen": ("E4", ""),
+    "far away": ("E4", ""),
+    "no transform": ("E404", ""),
+    "exit code": ("E402", ""),
     "empty": ("E4", ""),
     "another grid": ("E403", "shape"),
     "labels not finite": ("E403", "not finite"),
