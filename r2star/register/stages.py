@@ -16,8 +16,9 @@ from r2star.errors import ProcessingError
 from r2star.images import Grid, Image
 from r2star.register.align import coarse_copy
 from r2star.register.diffeo import Channel, Level, find_warp, invert_warp
+from r2star.register.extent import register_by_extent
 from r2star.register.grids import box_grid, pull
-from r2star.register.linear import COARSE_MM, register_linear
+from r2star.register.linear import COARSE_MM
 from r2star.register.resample import nearest_by_world
 from r2star.register.transforms import Field, Link, Warp
 
@@ -111,6 +112,8 @@ def register_focused(
 ) -> Warp:
     """Affine, a cheap warp of the brain at 2 mm, and a fine one in a box around ``focus`` at the fixed voxels.
 
+    A moving image without its skull is matched by the brain of the fixed one alone.
+
     Each warp ends with no displacement at the edge of its own grid, so the fine one blends into the coarse one.
     ``iron`` adds an R2* map against one of the template to the fine warp; the images' own weight is 1.
     ``lesions``, in the moving world, and what lies within 2 mm of them, are left out of every similarity.
@@ -118,8 +121,15 @@ def register_focused(
     sound = None
     if lesions is not None:
         moving, sound = _leave_out(lesions, moving)
-    linear = register_linear(
-        fixed, moving, kinds=("Rigid", "Affine"), work_dir=work_dir, seed=seed, moving_mask=sound, what=what
+    fixed, linear = register_by_extent(
+        fixed,
+        fixed_mask,
+        moving,
+        kinds=("Rigid", "Affine"),
+        work_dir=work_dir,
+        seed=seed,
+        moving_mask=sound,
+        what=what,
     )
     step = 4.0 if sloppy else COARSE_MM
     brain_levels = BRAIN_LEVELS if same_contrast else OTHER_BRAIN_LEVELS

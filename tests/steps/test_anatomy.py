@@ -27,6 +27,7 @@ PLANTED = np.array(
         [0, 0, 0, 1],
     ]
 )
+NUCLEI = np.array([[-25.0, 3, 0], [25, 3, 0], [-12, -18, 8], [12, -18, 8], [-5, -20, -9], [0, 40, 20]])
 FROM_HEAD = Affine(np.linalg.inv(PLANTED))
 
 
@@ -59,12 +60,26 @@ def test_a_head_half_a_metre_off_is_found_and_told(registered: anatomy.TemplateR
 
 def test_both_directions_are_those_of_their_names(registered: anatomy.TemplateRegistration) -> None:
     """The transform that resamples the head on the template's grid maps template points into the head."""
-    nuclei = np.array([[-25.0, 3, 0], [25, 3, 0], [-12, -18, 8], [12, -18, 8], [-5, -20, -9], [0, 40, 20]])
-    there = map_points(read_composite(registered.image_to_template), nuclei)
-    expected = nuclei @ PLANTED[:3, :3].T + PLANTED[:3, 3]
+    there = map_points(read_composite(registered.image_to_template), NUCLEI)
+    expected = NUCLEI @ PLANTED[:3, :3].T + PLANTED[:3, 3]
     assert np.linalg.norm(there - expected, axis=1).max() < 1.5
     back = map_points(read_composite(registered.template_to_image), there)
-    assert np.linalg.norm(back - nuclei, axis=1).max() < 0.1
+    assert np.linalg.norm(back - NUCLEI, axis=1).max() < 0.1
+
+
+def test_a_brain_without_its_skull_is_found(tmp_path: Path) -> None:
+    """Larger than the template's, and skull-stripped: the template's head must not be squeezed onto it."""
+    atlas, grow = load_atlas("CIT168"), np.diag([1.15, 1.15, 1.15, 1])
+    size = Grid((72, 84, 72), np.array([[3.0, 0, 0, -108], [0, 3, 0, -140], [0, 0, 3, -90], [0, 0, 0, 1]]))
+    shrink = [Affine(np.linalg.inv(grow))]
+    head = np.asarray(pull(coarse_copy(read_image(atlas.t1w), 3.0), shrink, size).data)
+    brain = np.asarray(pull(read_image(atlas.brain_mask), shrink, size).data) > 0.5
+    noise = np.random.default_rng(1).normal(size=head.shape) * 0.03 * head.max()
+    bare = write_image(tmp_path / "T1w.nii.gz", np.where(brain, np.abs(head + noise), 0), size)
+    found = anatomy.register_t1w_to_template(bare, "CIT168", out_dir=tmp_path, random_seed=3, sloppy=True)
+    assert json.loads(found.measures.read_text())["verdict"] == "pass"
+    there = map_points(read_composite(found.image_to_template), NUCLEI)
+    assert np.linalg.norm(there - 1.15 * NUCLEI, axis=1).max() < 2.0
 
 
 def test_labels_lie_where_the_nuclei_are(
