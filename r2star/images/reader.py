@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from r2star.errors import EnvironmentFault, InputError, Notice
+from r2star.images.extensions import overruns
 from r2star.images.headers import Header, header_size, parse_header
 from r2star.images.opening import is_gzip_name, open_source
 from r2star.images.orientation import Xform, grid_of
@@ -173,10 +174,15 @@ class ImageReader:
             self._take(memoryview(more))
         header = parse_header(bytes(raw + more), self.path)
         self._check_room(header, size)
-        between = bytearray(header.data_offset - len(raw) - len(more))
-        self._take(memoryview(between))
-        order: Literal["little", "big"] = "little" if raw[0] else "big"  # sizeof_hdr is 348 or 540
-        self._extension_overruns = _overruns(between, order)
+        skip = header.data_offset - len(raw) - len(more)
+        scratch = memoryview(bytearray(_SKIP))
+        first = bytes(scratch[: self._take(scratch[: min(skip, _SKIP)])])
+        self._extension_overruns = overruns(
+            first, skip, "little" if raw[0] else "big"
+        )  # sizeof_hdr is 348 or 540
+        skip -= len(first)
+        while skip:
+            skip -= self._take(scratch[: min(skip, _SKIP)])
         return header
 
     def _check_room(self, header: Header, size: int) -> None:
@@ -290,19 +296,3 @@ class ImageReader:
         finally:
             self._file.close()
         return error
-
-
-def _overruns(between: bytearray, order: Literal["little", "big"]) -> bool:
-    """Whether the extensions between header and values are longer than their place: the values start too early.
-
-    Four bytes of flags come first, then each extension with its size in its first four bytes.
-    """
-    if not between[0]:
-        return False
-    place = 4
-    while place + 8 <= len(between):
-        size = int.from_bytes(between[place : place + 4], order, signed=True)
-        if size <= 0:
-            return False
-        place += size
-    return place > len(between) or place == 4
