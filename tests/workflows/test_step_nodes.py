@@ -139,5 +139,5 @@ def test_a_worker_has_no_more_threads_than_the_run_allows(tmp_path: Path, n_thre
     with open_slots(1, thread_limits(n_threads)) as slots:
         graph.run(plugin=SlotsPlugin({"slots": slots, "memory_gb": 4.0}))
     n_found = int((tmp_path / "threads" / "count" / "threads.txt").read_text())
-    # itself and its allocator's helper; BLAS, ITK and our kernels keep pools of their own, which work in turn
-    assert n_found <= 3 * n_threads
+    # itself; BLAS, ITK and our kernels keep pools of their own, which work in turn
+    assert n_found <= 3 * n_threads - 1
