@@ -90,6 +90,12 @@ def packaged_atlases() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 
 
+def packaged_template(space: str) -> Atlas | None:
+    """An atlas that comes with the package, by its space; None where there is none."""
+    found = (_from_toml(_FOLDER / f"{name}.toml") for name in packaged_atlases())
+    return next((atlas for atlas in found if atlas.space == space), None)
+
+
 def load_atlas(name_or_path: str | Path) -> Atlas:
     """Load an atlas that comes with the package by name, or any other by its TOML file.
 
@@ -150,7 +156,7 @@ def _files(table: object, space: str, path: Path) -> dict[str, Path]:
     if not isinstance(table, dict):
         raise UsageError("E452", f"files = {table!r}", "a table [files] was needed", path=path)
     templates = {"t1w", "brain_mask"}
-    packaged = None if templates & set(table) else _packaged_template(space)
+    packaged = None if templates & set(table) else packaged_template(space)
     if packaged is None:
         _require_template(table, space, path)
     schema.check_keys(
@@ -170,12 +176,6 @@ def _require_template(table: Mapping[str, Any], space: str, path: Path) -> None:
             f"template and brain mask are needed in space {space}, both",
             "name both images, or leave both out in the space of a packaged atlas (MNI152NLin2009cAsym)", path=path,
         )  # fmt: skip
-
-
-def _packaged_template(space: str) -> Atlas | None:
-    """A packaged atlas of a space."""
-    found = (_from_toml(_FOLDER / f"{name}.toml") for name in packaged_atlases())
-    return next((atlas for atlas in found if atlas.space == space), None)
 
 
 def _regions(tables: object, kind: str, path: Path) -> tuple[Region, ...]:

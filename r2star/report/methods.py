@@ -116,7 +116,7 @@ def _field(unit: UnitFacts) -> str:
 def _registration(unit: UnitFacts) -> str:
     if unit.settings.get("fit_only"):
         return ""
-    seed, space = unit.settings.get("random_seed"), unit.atlas.get("space", "the template")
+    seed, space = unit.settings.get("random_seed"), unit.atlas.get("space") or "that was asked for"
     rough = " with a rough schedule meant for tests only (--sloppy)" if unit.settings.get("sloppy") else ""
     ants = f"ANTs (antspyx {unit.software['antspyx']})" if "antspyx" in unit.software else "ANTs"
     where = "at 4 mm" if rough else "at 2 mm and then in a box around the regions at 1 mm"

@@ -6,8 +6,6 @@ RAS+ and cut to the brain: nothing outside it reaches the page.
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +15,17 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from r2star.atlas import Atlas, load_atlas
-from r2star.errors import R2starError
+from r2star.atlas import packaged_template
 from r2star.images import Grid, Image, read_image, to_canonical
-from r2star.report.facts import Region, UnitFacts, Volumes
+from r2star.report.facts import UnitFacts, Volumes
 from r2star.runs.records import Marker
 from r2star.steps.report_norms import norm_ranges
+from r2star.steps.report_regions import (
+    PublishedFiles,
+    PublishedRegions,
+    published_regions,
+    transforms_to_templates,
+)
 
 _RAW = "bids:raw:"
 #: Room around the brain, voxels.
@@ -48,8 +51,8 @@ def _inside(path: str, bids_dir: Path) -> str:
 
 def facts_of(marker: Marker, output_dir: Path, bids_dir: Path, age_years: float | None) -> UnitFacts:
     """Everything that is shown of a complete unit."""
-    files = _Files(marker, output_dir)
-    atlas = None if marker.settings.get("fit_only") else _atlas_of(marker)
+    files = PublishedFiles(marker, output_dir)
+    shown = published_regions(marker, files, output_dir)
     acquisition = files.json("R2starmap.json")
     quality_sidecar = files.json("desc-quality_stats.json")
     field = acquisition.get("MagneticFieldStrength")
@@ -67,65 +70,26 @@ def facts_of(marker: Marker, output_dir: Path, bids_dir: Path, age_years: float 
         decay=files.table("desc-decay_stats.tsv"),
         field_facts=files.json("desc-B0_fieldmap.json"),
     )  # fmt: skip
-    if atlas is None:
+    if shown is None:
         return facts
-    rows = files.table(f"atlas-{atlas.name}_desc-R2star_stats.tsv")
-    rule = files.json(f"atlas-{atlas.name}_desc-R2star_stats.json").get("VoxelRule", {})
-    regions = [Region(one.name, one.hemisphere, k) for k, one in enumerate(atlas.regions, start=1)]
-    names = list(dict.fromkeys(region.name for region in regions))
+    rule = files.json(f"{shown.stem}_desc-R2star_stats.json").get("VoxelRule", {})
+    names = list(dict.fromkeys(region.name for region in shown.regions))
+    spaces = " and ".join(transforms_to_templates(files))
     return replace(
         facts,
-        region_rows=rows,
+        region_rows=shown.rows,
         voxel_rule=str(rule.get("Description", "")),
-        regions=regions,
-        atlas={"name": atlas.name, "space": atlas.space, "citation": atlas.citation},
+        regions=shown.regions,
+        atlas={"name": shown.name, "space": spaces, "citation": shown.citation},
         norms=norm_ranges(names, age_years, float(field) if isinstance(field, int | float) else None),
-        volumes=_volumes(files, atlas, facts, bids_dir),
+        volumes=_volumes(files, shown, facts, bids_dir),
     )  # fmt: skip
 
 
-def _atlas_of(marker: Marker) -> Atlas | None:
-    """The first atlas of a unit; None without one, or where it is not here any more."""
-    first = next(iter(marker.settings.get("atlases") or ()), None)
-    try:
-        return None if first is None else load_atlas(str(first))
-    except R2starError:
-        return None
-
-
-class _Files:
-    """The outputs that a marker names, by the tail of their name."""
-
-    def __init__(self, marker: Marker, output_dir: Path) -> None:
-        self._by_tail = {
-            Path(name).name.removeprefix(f"{marker.unit}_"): output_dir / name
-            for name in marker.outputs
-            if ".." not in Path(name).parts and not Path(name).is_absolute()
-        }
-
-    def path(self, tail: str) -> Path | None:
-        """The file, if the marker names it and it is there."""
-        found = self._by_tail.get(tail)
-        return found if found is not None and found.is_file() else None
-
-    def json(self, tail: str) -> dict[str, Any]:
-        """A JSON object; empty where there is none."""
-        path = self.path(tail)
-        content = json.loads(path.read_text(encoding="utf-8")) if path else {}
-        return content if isinstance(content, dict) else {}
-
-    def table(self, tail: str) -> list[dict[str, str]]:
-        """Rows of a table; none where there is none."""
-        path = self.path(tail)
-        if path is None:
-            return []
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-
-    def image(self, tail: str) -> Image | None:
-        """An image in RAS+ order."""
-        path = self.path(tail)
-        return None if path is None else canonical(path)
+def _image(files: PublishedFiles, tail: str) -> Image | None:
+    """An image in RAS+ order."""
+    path = files.path(tail)
+    return None if path is None else canonical(path)
 
 
 def canonical(path: Path) -> Image:
@@ -135,10 +99,12 @@ def canonical(path: Path) -> Image:
     return replace(image, data=np.asarray(data), grid=grid)
 
 
-def _volumes(files: _Files, atlas: Atlas, facts: UnitFacts, bids_dir: Path) -> Volumes | None:
+def _volumes(
+    files: PublishedFiles, shown: PublishedRegions, facts: UnitFacts, bids_dir: Path
+) -> Volumes | None:
     r2star, mask, labels = (
-        files.image(tail)
-        for tail in ("R2starmap.nii.gz", "desc-brain_mask.nii.gz", f"atlas-{atlas.name}_dseg.nii.gz")
+        _image(files, tail)
+        for tail in ("R2starmap.nii.gz", "desc-brain_mask.nii.gz", f"{shown.stem}_dseg.nii.gz")
     )
     if r2star is None or mask is None or labels is None:
         return None
@@ -148,16 +114,16 @@ def _volumes(files: _Files, atlas: Atlas, facts: UnitFacts, bids_dir: Path) -> V
     box, grid = brain_box(inside, r2star.grid)
     brain = np.ascontiguousarray(inside[box])
     maps = {"r2star": r2star.data[box]}
-    s0 = files.image("S0map.nii.gz")
+    s0 = _image(files, "S0map.nii.gz")
     if s0 is not None:
         maps["megre"] = s0.data[box] * np.exp(-maps["r2star"] * max(facts.echo_times_s, default=0.0))
     maps |= _fitted_maps(files, box, s0)
     maps |= _field_maps(files, box)
-    maps |= _anatomy(files, atlas, facts, bids_dir, grid)
+    maps |= _anatomy(files, facts, bids_dir, grid)
     for name, values in maps.items():
         if name != "status":
             maps[name] = np.where(brain, values, np.nan).astype(np.float32)
-    return Volumes(maps, _numbered(labels.data[box], atlas), brain, grid.affine, grid.voxel_size_mm)
+    return Volumes(maps, shown.numbered(labels.data[box]), brain, grid.affine, grid.voxel_size_mm)
 
 
 def brain_box(inside: NDArray[np.bool_], grid: Grid) -> tuple[tuple[slice, ...], Grid]:
@@ -174,22 +140,14 @@ def brain_box(inside: NDArray[np.bool_], grid: Grid) -> tuple[tuple[slice, ...],
     return tuple(box), Grid((x, y, z), affine)
 
 
-def _numbered(labels: NDArray[Any], atlas: Atlas) -> NDArray[np.uint16]:
-    """Labels numbered by the atlas' regions, from 1."""
-    numbered = np.zeros(labels.shape, np.uint16)
-    for place, region in enumerate(atlas.regions, start=1):
-        numbered[np.isin(labels, region.indices)] = place
-    return numbered
-
-
-def _fitted_maps(files: _Files, box: tuple[slice, ...], s0: Image | None) -> dict[str, NDArray[Any]]:
+def _fitted_maps(files: PublishedFiles, box: tuple[slice, ...], s0: Image | None) -> dict[str, NDArray[Any]]:
     maps: dict[str, NDArray[Any]] = {}
     for name, tail in (
         ("stderr", "desc-stderr_R2starmap.nii.gz"),
         ("residual", "desc-residual_R2starmap.nii.gz"),
         ("status", "desc-fitstatus_dseg.nii.gz"),
     ):
-        image = files.image(tail)
+        image = _image(files, tail)
         if image is not None:
             maps[name] = image.data[box]
     if "residual" in maps and s0 is not None:
@@ -198,10 +156,10 @@ def _fitted_maps(files: _Files, box: tuple[slice, ...], s0: Image | None) -> dic
     return maps
 
 
-def _field_maps(files: _Files, box: tuple[slice, ...]) -> dict[str, NDArray[Any]]:
+def _field_maps(files: PublishedFiles, box: tuple[slice, ...]) -> dict[str, NDArray[Any]]:
     maps: dict[str, NDArray[Any]] = {}
     b0, gradient, bias = (
-        files.image(tail)
+        _image(files, tail)
         for tail in ("desc-B0_fieldmap.nii.gz", "desc-gradient_fieldmap.nii.gz", "desc-gradientbias_R2starmap.nii.gz")
     )  # fmt: skip
     if b0 is not None:
@@ -213,21 +171,22 @@ def _field_maps(files: _Files, box: tuple[slice, ...]) -> dict[str, NDArray[Any]
     return maps
 
 
-def _anatomy(
-    files: _Files, atlas: Atlas, facts: UnitFacts, bids_dir: Path, grid: Grid
-) -> dict[str, NDArray[Any]]:
-    """T1w and template on the grid of the echoes."""
+def _anatomy(files: PublishedFiles, facts: UnitFacts, bids_dir: Path, grid: Grid) -> dict[str, NDArray[Any]]:
+    """T1w and a packaged template on the grid of the echoes."""
     from r2star.register.grids import pull
     from r2star.register.transforms import read_composite
 
     t1w_name = next((name for name in facts.inputs if name.endswith(("_T1w.nii", "_T1w.nii.gz"))), None)
-    kind = "MEGRE" if t1w_name is None else "T1w"
-    to_template = files.path(f"from-{atlas.space}_to-{kind}_mode-image_xfm.h5")
     to_t1w = files.path("from-T1w_to-MEGRE_mode-image_xfm.h5")
-    if to_template is None or (t1w_name is not None and to_t1w is None):
+    if t1w_name is not None and to_t1w is None:
         return {}
-    chain = [link for path in (to_t1w, to_template) if path is not None for link in read_composite(path)]
-    maps: dict[str, NDArray[Any]] = {"template": pull(canonical(atlas.t1w), chain, grid).data}
-    if t1w_name is not None and to_t1w is not None and (bids_dir / t1w_name).is_file():
-        maps["t1w"] = pull(canonical(bids_dir / t1w_name), read_composite(to_t1w), grid).data
+    first = [] if to_t1w is None else read_composite(to_t1w)
+    maps: dict[str, NDArray[Any]] = {}
+    for space, path in transforms_to_templates(files).items():
+        atlas = packaged_template(space)
+        if atlas is not None and "template" not in maps:
+            chain = [*first, *read_composite(path)]
+            maps["template"] = pull(canonical(atlas.t1w), chain, grid).data
+    if t1w_name is not None and (bids_dir / t1w_name).is_file():
+        maps["t1w"] = pull(canonical(bids_dir / t1w_name), first, grid).data
     return maps

@@ -96,6 +96,14 @@ def test_the_segmentation_stands_in_the_place_of_the_atlas(finished: Finished) -
         assert float(rows[name, side]["r2star_median_per_s"]) == pytest.approx(planted, rel=0.08)
 
 
+def test_the_page_shows_the_regions_of_the_segmentation(finished: Finished) -> None:
+    page = (finished.out / "sub-01.html").read_text()
+    assert page.count("<h1") == 1
+    for words in ("Putamen", "segmentation seg-truth"):
+        assert words in page
+    assert "data:image" in page  # slices with the regions' outlines
+
+
 def test_another_map_is_measured_over_the_same_voxels(finished: Finished) -> None:
     rows = rows_of(finished.out, "02")
     for index, name, side in CHECKED:

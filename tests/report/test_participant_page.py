@@ -8,6 +8,7 @@ import hashlib
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import nibabel as nib
@@ -164,6 +165,15 @@ def test_many_units_get_smaller_volumes(unit_facts: Make) -> None:
     image = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(told["r2star"])))
     assert np.prod(image.shape) <= 20_000
     np.testing.assert_allclose(image.header.get_zooms()[0] % 2.0, 0)
+
+
+def test_a_template_of_ones_own_leaves_out_its_picture_alone(unit_facts: Make) -> None:
+    unit = unit_facts()
+    assert unit.volumes is not None
+    maps = {name: values for name, values in unit.volumes.maps.items() if name != "template"}
+    page = page_text("01", [replace(unit, volumes=replace(unit.volumes, maps=maps))])
+    assert "T1-weighted image, brought to the grid" in page
+    assert "Template, brought to the grid" not in page
 
 
 def test_maps_alone_show_no_picture(unit_facts: Make) -> None:

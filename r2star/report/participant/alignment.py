@@ -19,7 +19,12 @@ _FRAMES = {
 def make(unit: UnitFacts) -> dict[str, Any] | None:
     """One picture a contrast, all of the same slices, and the measures of the registrations."""
     volumes = unit.volumes
-    if volumes is None or "template" not in volumes.maps:
+    rows = [
+        {"part": row["part"].replace("_", " "), "title": in_prose(row["metric"].removeprefix("registration_")),
+         "value": f"{number(row['value']):.3g}", "verdict": row["verdict"]}
+        for row in unit.quality if row["metric"].startswith("registration_")
+    ]  # fmt: skip
+    if volumes is None or not rows:
         return None
     where = volumes.labels > 0 if np.any(volumes.labels > 0) else volumes.brain
     cuts = cuts_through(where, 2, 4) + cuts_through(where, 1, 2) + cuts_through(where, 0, 2)
@@ -34,9 +39,4 @@ def make(unit: UnitFacts) -> dict[str, Any] | None:
                 volumes, layer, cuts, columns=4, regions=unit.regions, outline=True, bar=False
             )
             frames.append({"name": name, "title": title, "text": text, "picture": picture})
-    rows = [
-        {"part": row["part"].replace("_", " "), "title": in_prose(row["metric"].removeprefix("registration_")),
-         "value": f"{number(row['value']):.3g}", "verdict": row["verdict"]}
-        for row in unit.quality if row["metric"].startswith("registration_")
-    ]  # fmt: skip
     return {"frames": frames, "rows": rows}
