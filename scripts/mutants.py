@@ -1,9 +1,20 @@
 """Mutation testing: change operators and numbers of the program, one at a time, and see whether tests notice.
 
-    python scripts/mutants.py regions images [--sample 250] [--seed 20140] [--report FILE.json]
+    python scripts/mutants.py regions images [--sample 250] [--seed 20140] [--results FILE.jsonl] [--minutes 4]
 
-cosmic-ray makes the mutants, in a copy of the checkout. A mutant is killed when a test of its package fails or takes
-too long; a survivor is a line that no test holds. Mutants of annotations, which nothing runs, are left out.
+cosmic-ray finds the mutants; they are tried in a copy of the checkout. A mutant is killed when a test of its package
+fails, or takes many times the processor time of all of them without a mutant; a survivor is a line that no test holds.
+Mutants of annotations, which nothing runs, are left out. What was tried stands in FILE, a line a mutant: a run that
+was stopped goes on where it was.
+
+What makes it cheap enough to be done, and costs no truth:
+
+- The tests run in forks of one process that has imported the libraries, never r2star (`mutant_server.py`).
+- Each module names the tests that are sure to run it, the quickest first; a test file that is not named can only
+  make a survivor of what it would have killed.
+- A mutant of `fit` finds the compiled kernels of the modules that do not import the mutated one; those of the
+  mutated module and of all that import it are compiled anew, which numba does by itself for the former and which
+  an emptied cache brings about for the latter.
 """
 
 import argparse
@@ -15,19 +26,61 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from cosmic_ray.work_db import use_db
-from cosmic_ray.work_item import WorkerOutcome, WorkResult
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
 
 ROOT = Path(__file__).parents[1]
-#: Package → its tests, the quickest first.
-TESTS = {
-    "regions": ["r2star/regions", "tests/regions", "tests/steps/test_region_table.py"],
-    "images": ["r2star/images", "tests/images"],
-    "fit": ["r2star/fit", "tests/fit", "tests/contracts"],
+CONTRACTS = "tests/contracts"
+PARTS = "tests/fit/test_fit_parts.py"
+EVERY_FIT = ("tests/contracts", "tests/fit/test_nonlinear.py", PARTS, "tests/fit/test_estatics.py")
+#: Package, or module of it → its tests, the quickest first; after them, what pytest must be told besides.
+TESTS: dict[str, tuple[str, ...]] = {
+    "regions": ("r2star/regions", "tests/regions", "tests/steps/test_region_table.py"),
+    "images": ("r2star/images", "tests/images"),
+    "fit": ("r2star/fit/decay.py", *EVERY_FIT),
+    "fit/arlo": (CONTRACTS, PARTS, "-karlo"),
+    "fit/loglinear": (CONTRACTS, PARTS, "tests/fit/test_nonlinear.py", "-kloglinear"),
+    "fit/weighted": (CONTRACTS, PARTS, "tests/fit/test_nonlinear.py", "-kweighted"),
+    "fit/nonlinear": ("tests/fit/test_nonlinear.py", CONTRACTS, "-knonlinear or test_nonlinear"),
+    "fit/rician": (CONTRACTS, PARTS, "tests/fit/test_rician_bias.py", "-krician"),
+    "fit/moments": (PARTS, "tests/fit/test_rician_bias.py", "-kmoment or rician"),
+    "fit/noise": ("r2star/fit/noise.py", PARTS, "-knoise or background"),
+    "fit/denoise": ("tests/fit/test_denoise.py", "tests/steps/test_denoise.py"),
+    "fit/saturation": ("tests/fit/test_saturation.py",),
+    "fit/estatics": ("r2star/fit/estatics.py", "tests/fit/test_estatics.py"),
+    "fit/joint": ("tests/fit/test_estatics.py",),
+    "fit/compiling": (PARTS,),
 }
-LONGEST_S = 240.0
+ONLY = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not faults and not slow")
+LEAST_CPU_S, TIMES_CPU = 60.0, 5.0
+
+
+class Mutant(NamedTuple):
+    """One change; its place is what it is known by."""
+
+    file: str
+    line: int
+    column: int
+    operator: str
+    occurrence: int
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """The tests of its module."""
+        module = self.file.removeprefix("r2star/").removesuffix(".py")
+        return TESTS.get(module, TESTS[module.split("/")[0]])
+
+    def apply(self, source: str) -> str:
+        """The source with the change."""
+        changed = mutate_code(source, get_operator(self.operator)(), self.occurrence)
+        assert changed is not None
+        return str(changed)
 
 
 def copy_checkout(target: Path) -> None:
@@ -42,25 +95,6 @@ def copy_checkout(target: Path) -> None:
             shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
 
 
-def prepare(folder: Path, package: str, modules: list[str], python: str) -> Path:
-    """Find all mutants of a package; returns the session file."""
-    quiet = '-m pytest -x -q -p no:cacheprovider -m "not faults and not slow"'
-    command = f"{python} {quiet} {' '.join(TESTS[package])}"
-    paths = [f"r2star/{package}/{module}.py" for module in modules] or [f"r2star/{package}"]
-    config = (
-        f"[cosmic-ray]\nmodule-path = {json.dumps(paths)}\ntimeout = {LONGEST_S}\nexcluded-modules = []\n"
-        f'test-command = {json.dumps(command)}\n[cosmic-ray.distributor]\nname = "local"\n'
-    )
-    (folder / "mutants.toml").write_text(config)
-    subprocess.run([cosmic_ray(), "init", "mutants.toml", "mutants.sqlite"], cwd=folder, check=True)
-    return folder / "mutants.sqlite"
-
-
-def cosmic_ray() -> str:
-    """The command that was installed beside this Python."""
-    return str(Path(sys.executable).parent / "cosmic-ray")
-
-
 def annotations(source: str) -> list[tuple[int, int, int, int]]:
     """Places of all annotations: first line and column, last line and column."""
     nodes = []
@@ -73,85 +107,157 @@ def annotations(source: str) -> list[tuple[int, int, int, int]]:
     ]
 
 
-def choose(session: Path, folder: Path, sample: int, seed: int) -> int:
-    """Keep a sample of the mutants and mark the rest as skipped; returns how many there were."""
-    places: dict[Path, list[tuple[int, int, int, int]]] = {}
-    skipped, real = [], []
-    with use_db(session) as database:
-        for item in database.work_items:
-            (mutation,) = item.mutations
-            path = folder / mutation.module_path
-            known = places.setdefault(path, annotations(path.read_text()))
-            if any((line, column) <= mutation.start_pos < (last, end) for line, column, last, end in known):
-                skipped.append(item.job_id)
-            else:
-                what = (
-                    str(mutation.module_path),
-                    mutation.start_pos,
-                    mutation.operator_name,
-                    mutation.occurrence,
-                )
-                real.append((what, item.job_id))
-        real.sort()
-        chosen = set(random.Random(seed).sample([job for _, job in real], min(sample, len(real))))
-        skipped += [job for _, job in real if job not in chosen]
-        database.set_multiple_results(skipped, WorkResult(worker_outcome=WorkerOutcome.SKIPPED))
-    return len(real)
+def find_mutants(file: str) -> Iterator[Mutant]:
+    """All mutants of a module but those of annotations."""
+    source = (ROOT / file).read_text()
+    tree, typed = get_ast(source), annotations(source)
+    for name in sorted(operator_names()):
+        operator = get_operator(name)
+        if operator.arguments():  # names to put in another's place: none are told
+            continue
+        places = (start for node in ast_nodes(tree) for start, _ in operator().mutation_positions(node))
+        for occurrence, start in enumerate(places):
+            if not any((a, b) <= tuple(start) < (c, d) for a, b, c, d in typed):
+                yield Mutant(file, start[0], start[1], name, occurrence)
 
 
-def read_results(session: Path) -> list[dict[str, object]]:
-    """What became of each mutant that was tried."""
-    rows: list[dict[str, object]] = []
-    with use_db(session) as database:
-        for item, result in database.completed_work_items:
-            (mutation,) = item.mutations
-            if result.test_outcome is not None:
-                where = {"file": str(mutation.module_path), "line": mutation.start_pos[0]}
-                changed = {"change": mutation.operator_name, "diff": result.diff}
-                rows.append(where | {"outcome": result.test_outcome.value} | changed)
-    return sorted(rows, key=lambda row: (row["file"], row["line"]))
+class Server:
+    """The process whose forks run tests, in a copy of the checkout."""
 
-
-def try_package(package: str, modules: list[str], sample: int, seed: int, python: str) -> dict[str, object]:
-    """Try a sample of a package's mutants; the share that was killed, and the survivors."""
-    with tempfile.TemporaryDirectory(prefix="r2star-mutants-") as name:
-        folder = Path(name)
-        copy_checkout(folder)
-        session = prepare(folder, package, modules, python)
-        n_all = choose(session, folder, sample, seed)
-        environment = {**os.environ, "PYTHONPATH": str(folder), "NUMBA_CACHE_DIR": str(folder / "numba")}
-        subprocess.run(
-            [cosmic_ray(), "exec", "mutants.toml", session.name], cwd=folder, env=environment, check=True
+    def __init__(self, folder: Path, python: str) -> None:
+        self.folder = folder
+        environment = os.environ | {
+            "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "MPLBACKEND": "Agg",
+        }  # fmt: skip
+        command = [python, str(Path(__file__).with_name("mutant_server.py"))]
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        rows = read_results(session)
+
+    def run(self, tests: tuple[str, ...], limit_s: float) -> dict[str, Any]:
+        """Exit code of the tests, their processor time and the end of what they printed."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        order = {"arguments": [*ONLY, *tests], "cpu_s": limit_s}
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def dependants(module: str) -> set[str]:
+    """Modules of fit that import one of them, by whatever way."""
+    sources = {path.stem: path.read_text() for path in (ROOT / "r2star/fit").glob("*.py")}
+    found = {module}
+    while True:
+        more = {
+            name
+            for name, text in sources.items()
+            if any(f"r2star.fit.{one} import" in text or f"fit import {one}" in text for one in found)
+        }
+        if more <= found:
+            return found - {module}
+        found |= more
+
+
+def kernel_folder(folder: Path, python: str) -> Path:
+    """Where the kernels of the copy, as it is now, are kept."""
+    code = "from r2star.fit.compiling import kernel_cache; print(kernel_cache())"
+    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([python, "-c", code], cwd=folder, env=environment, capture_output=True, check=True)
+    return Path(done.stdout.decode().strip())
+
+
+def try_mutant(server: Server, mutant: Mutant, python: str, limit_s: float) -> dict[str, Any]:
+    """What became of a mutant."""
+    path = server.folder / mutant.file
+    original = path.read_text()
+    pristine = kernel_folder(server.folder, python) if "/fit/" in mutant.file else None
+    path.write_text(mutant.apply(original))
+    made = None
+    try:
+        if pristine is not None:
+            made = kernel_folder(server.folder, python)
+            stale = tuple(f"{name}." for name in dependants(Path(mutant.file).stem))
+            for kept in pristine.iterdir():
+                if kept.is_file() and not kept.name.startswith(stale):
+                    shutil.copy2(kept, made / kept.name)
+        answer = server.run(mutant.tests, limit_s)
+    except subprocess.CalledProcessError as error:  # the mutated module can't even be imported
+        answer = {"exit": 1, "cpu_s": 0.0, "end": error.stderr.decode()[-300:]}
+    finally:
+        path.write_text(original)
+        if made is not None:
+            shutil.rmtree(made)
+    return mutant._asdict() | {"outcome": "survived" if answer["exit"] == 0 else "killed"} | answer
+
+
+def try_package(package: str, options: argparse.Namespace, done: dict[Mutant, dict[str, Any]]) -> float:
+    """Try a sample of a package's mutants; the share that was killed."""
+    every = [
+        mutant
+        for path in sorted((ROOT / "r2star" / package).glob("*.py"))
+        if not options.module or path.stem in options.module
+        for mutant in find_mutants(str(path.relative_to(ROOT)))
+    ]
+    chosen = random.Random(options.seed).sample(every, min(options.sample, len(every)))
+    left = [mutant for mutant in chosen if mutant not in done]
+    with tempfile.TemporaryDirectory(prefix="r2star-mutants-") as name:
+        folder = options.folder or Path(name)
+        if not (folder / "pyproject.toml").exists():
+            copy_checkout(folder)
+        server, limits = Server(folder, options.python), dict[tuple[str, ...], float]()
+        for mutant in left:
+            if time.monotonic() > options.end:
+                break
+            if mutant.tests not in limits:
+                alone = server.run(mutant.tests, 3600.0)
+                assert alone["exit"] == 0, f"the tests fail without a mutant: {alone['end']}"
+                limits[mutant.tests] = max(LEAST_CPU_S, TIMES_CPU * alone["cpu_s"])
+            done[mutant] = try_mutant(server, mutant, options.python, limits[mutant.tests])
+            if options.results:
+                with options.results.open("a") as file:
+                    file.write(json.dumps(done[mutant]) + "\n")
+        server.close()
+    rows = [done[mutant] for mutant in chosen if mutant in done]
     survivors = [row for row in rows if row["outcome"] == "survived"]
     killed = 1 - len(survivors) / max(1, len(rows))
-    print(f"{package}: {len(rows)} of {n_all} mutants tried, {killed:.1%} killed")
-    for row in survivors:
-        print(f"  survived: {row['file']}:{row['line']} {row['change']}")
-    return {"package": package, "n_mutants": n_all, "n_tried": len(rows), "killed": round(killed, 4),
-            "survivors": survivors}  # fmt: skip
+    print(f"{package}: {len(rows)} of {len(every)} mutants tried, {killed:.1%} killed")
+    for row in sorted(survivors, key=lambda row: (row["file"], row["line"])):
+        print(
+            f"  survived: {row['file']}:{row['line']}:{row['column']} {row['operator']} {row['occurrence']}"
+        )
+    return killed
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("packages", nargs="+", choices=tuple(TESTS))
+    parser.add_argument("packages", nargs="+", choices=("regions", "images", "fit"))
     parser.add_argument("--module", action="append", default=[], help="only these modules of the package")
     parser.add_argument("--sample", type=int, default=250)
     parser.add_argument("--seed", type=int, default=20140)
     parser.add_argument("--python", default=sys.executable, help="the Python that runs the tests")
     parser.add_argument("--least", type=float, default=0.0, help="fail below this share of killed mutants")
-    parser.add_argument("--report", type=Path, help="write what was found as JSON")
+    parser.add_argument("--results", type=Path, help="a line a mutant; those in it are not tried again")
+    parser.add_argument("--folder", type=Path, help="keep the copy here, with its compiled kernels")
+    parser.add_argument("--minutes", type=float, default=1e9, help="start no mutant after so many minutes")
     options = parser.parse_args()
-    found = [
-        try_package(name, options.module, options.sample, options.seed, options.python)
-        for name in options.packages
-    ]
-    if options.report:
-        options.report.write_text(json.dumps(found, indent=1) + "\n")
-    return int(any(one["killed"] < options.least for one in found))
+    options.end = time.monotonic() + 60 * options.minutes
+    done: dict[Mutant, dict[str, Any]] = {}
+    if options.results and options.results.exists():
+        for row in map(json.loads, options.results.read_text().splitlines()):
+            done[Mutant(*(row[key] for key in Mutant._fields))] = row
+    found = [try_package(name, options, done) for name in options.packages]
+    return int(any(killed < options.least for killed in found))
 
 
 if __name__ == "__main__":

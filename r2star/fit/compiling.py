@@ -14,13 +14,28 @@ import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 import numba
+from numba.core.caching import FunctionCache
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SOURCES = Path(__file__).parent
+_one_at_a_time = Lock()
+
+
+class CheckedCache(FunctionCache):
+    """Numba's cache of a kernel, which never hands out code for other types than those asked for.
+
+    Processes that compile a kernel for different types at one time can leave an index that gives one's name to the
+    code of the other; code for another memory order would run, and read other voxels.
+    """
+
+    def _load_overload(self, sig: tuple[Any, ...], target_context: Any) -> Any:
+        found = super()._load_overload(sig, target_context)
+        return found if found is None or tuple(found.signature.args) == tuple(sig) else None
 
 
 def _source_key() -> str:
@@ -77,13 +92,17 @@ def kernel(function: F) -> F:
 
     No ``fastmath``: every machine that keeps IEEE 754 gives the same bits.
     """
-    folder = kernel_cache()
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(folder or "")
-    try:
-        return numba.njit(nogil=True, error_model="numpy", cache=folder is not None)(function)
-    finally:
-        numba.config.CACHE_DIR = before
+    compiled = numba.njit(nogil=True, error_model="numpy")(function)
+    with _one_at_a_time:  # threads import kernels side by side, and the folder is numba's setting for all
+        folder = kernel_cache()
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(folder or "")
+        try:
+            if folder is not None and not numba.config.DISABLE_JIT:
+                compiled._cache = CheckedCache(function)
+        finally:
+            numba.config.CACHE_DIR = before
+    return compiled
 
 
 def helper(function: F) -> F:
