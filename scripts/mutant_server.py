@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 
 LIBRARIES = (
     "pytest", "hypothesis.strategies", "numpy.testing", "scipy.special", "scipy.optimize", "scipy.integrate",
@@ -42,8 +43,11 @@ def run_tests(arguments: list[str], cpu_s: float, output: int) -> None:
     code = 99
     try:
         code = int(pytest.main(arguments))
-        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
 
 

@@ -58,6 +58,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     "fit/compiling": (PARTS,),
 }
 ONLY = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not faults and not slow")
+#: The libraries' asserts are not rewritten for being imported early; nobody reads them.
+ONLY += ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 LEAST_CPU_S, TIMES_CPU = 60.0, 5.0
 
 
@@ -129,6 +131,7 @@ class Server:
         environment = os.environ | {
             "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "MPLBACKEND": "Agg",
+            "R2STAR_TEST_DATA": os.environ.get("R2STAR_TEST_DATA", str(ROOT.parent / "shared/data")),
         }  # fmt: skip
         command = [python, str(Path(__file__).with_name("mutant_server.py"))]
         self.process = subprocess.Popen(
