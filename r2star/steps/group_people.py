@@ -20,6 +20,7 @@ from r2star.group.ages import CAPPED, NUMBER, OLDEST_AGE, is_age_column
 MISSING = "n/a"
 
 _LOOSELY_MISSING = frozenset({"", "na", "nan", "none", "null", "-", "."})
+_QUOTES = frozenset("\"'“”‘’")
 _LEVEL_MISSING = frozenset({"n/a", "na", "nan", "-", ".", "?"})
 _PRIVATE = re.compile(r"acq_time|birth|date|name$|address", re.IGNORECASE)
 
@@ -98,6 +99,8 @@ def read_rows(path: Path) -> list[dict[str, Cell]]:
         if len(cells) != len(names):
             found = f"row {number} has {len(cells)} cells, row 1 has {len(names)}"
             raise InputError("E705", found, "one tab between cells", path=path)
+        if any(unicodedata.category(letter) == "Cc" for cell in cells for letter in cell):
+            raise InputError("E705", f"row {number} holds control characters", "text", path=path)
         rows.append({name: Cell(cell, str(path), number) for name, cell in zip(names, cells)})
     return rows
 
@@ -142,14 +145,17 @@ def parse_level(cell: Cell, column: str) -> tuple[str, Notice | None]:
 
     Other ways than ``n/a`` to say that nothing is known count as missing with a warning: as a level of their own they
     would make people without a group patients. ``none`` and ``null`` stay, for they are levels of some categories.
+    So would a level in quotation marks; it raises `InputError` R2S-E706, for a table has none.
 
     >>> parse_level(Cell("RR", "participants.tsv", 2), "course"), parse_level(Cell("n/a", "participants.tsv", 3), "sex")
     (('RR', None), ('', None))
     """
     if cell.text in {MISSING, ""}:
         return "", None
+    where = f"row {cell.row}, column {column}: {cell.text!r}"
+    if cell.text[0] in _QUOTES and cell.text[-1] in _QUOTES:
+        raise InputError("E706", where, "text without quotation marks", "correct the cell", path=cell.path)
     if cell.text.casefold() in _LEVEL_MISSING:
-        where = f"row {cell.row}, column {column}: {cell.text!r}"
         return "", Notice("W706", f"{where} counts as missing", "write n/a", cell.path)
     return cell.text, None
 

@@ -1,4 +1,4 @@
-"""Step: the region tables of many units parsed at once, as text and as numbers. May import regions and errors.
+"""Step: the region tables of many units parsed at once, as text and as numbers. May import regions, group and errors.
 
 Everything is read as text, so that labels such as ``001``, ``NA`` and ``1e5`` stay what they are; columns of
 numbers are then parsed whole, and what is no number is told with its file and row.
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from r2star.errors import InputError
+from r2star.group.ages import NUMBER
 from r2star.regions.table import COLUMNS
 
 KEY_COLUMNS = ("segmentation", "region", "hemisphere")
@@ -60,28 +61,29 @@ def parse_numbers(table: Any, owner: Any, units: Sequence[Unit], tables: Tables)
         known = pc.if_else(pc.equal(column, MISSING), pa.scalar(None, pa.string()), column)
         try:
             numbers[name] = pc.cast(known, pa.float64()).to_numpy(zero_copy_only=False)
+            are_numbers = np.isfinite(numbers[name]).sum() + known.null_count == len(known)
         except pa.ArrowInvalid:
-            if name in COLUMNS:
-                _refuse_text(known.to_pylist(), name, owner, units, tables)
+            are_numbers = False
+        if name in COLUMNS and not are_numbers:
+            _refuse_text(known.to_pylist(), name, owner, units, tables)
     return numbers
 
 
 def _refuse_text(
     cells: Sequence[str | None], name: str, owner: Any, units: Sequence[Unit], tables: Tables
 ) -> None:
+    """Tell the first cell that is neither ``n/a`` nor a finite number."""
     for at, text in enumerate(cells):
-        try:
-            float("nan" if text is None else text)
-        except ValueError:
-            path, row = _place(at, owner, tables)
-            raise InputError(
-                "E704",
-                f"row {row}, column {name}: {text!r}",
-                "a number or n/a",
-                path=path,
-                unit=units[int(owner[at])].label,
-            ) from None
-    raise InputError("E704", f"column {name} holds no numbers", path=tables[0][0][0])
+        if text is None or (NUMBER.fullmatch(text) and np.isfinite(float(text))):
+            continue
+        path, row = _place(at, owner, tables)
+        raise InputError(
+            "E704",
+            f"row {row}, column {name}: {text!r}",
+            "a number or n/a",
+            path=path,
+            unit=units[int(owner[at])].label,
+        )
 
 
 def parse_tables(units: Sequence[Unit], tables: Tables) -> tuple[Any, Any]:

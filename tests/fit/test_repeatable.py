@@ -96,16 +96,22 @@ def value_at(values: np.ndarray, row: int, column: int) -> float:
 def test_code_for_another_memory_order_is_never_taken_from_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Processes that compile at one time can leave an index that lists one's types with the code of the other."""
+    """Two processes save a kernel for their types at one time: the index of the second, the code of the first."""
     monkeypatch.setattr(compiling, "kernel_cache", lambda: tmp_path)
     rows_first = np.arange(12.0).reshape(3, 4)
     columns_first = np.asfortranarray(rows_first)
-    one = compiling.kernel(value_at)
-    assert one(rows_first, 1, 2) == 6.0
-    file = one._cache._cache_file
-    ((key, name),) = file._load_index().items()
-    types = tuple(numba.typeof(each) for each in (columns_first, 1, 2))
-    file._save_index({(types, *key[1:]): name})
+    first, second = compiling.kernel(value_at), compiling.kernel(value_at)
+    file = first._cache._cache_file
+    write = file._save_data
+
+    def after_the_second(name: str, data: object) -> None:
+        second(columns_first, 1, 2)
+        write(name, data)
+
+    monkeypatch.setattr(second._cache._cache_file, "_load_index", dict)  # as it was before the first came
+    monkeypatch.setattr(file, "_save_data", after_the_second)
+    assert first(rows_first, 1, 2) == 6.0
+    assert [key[0][0].layout for key in file._load_index()] == ["F"]
     other = compiling.kernel(value_at)
     assert other(columns_first, 1, 2) == 6.0
     assert sum(other.stats.cache_misses.values()) == 1

@@ -77,11 +77,22 @@ def test_byte_order_mark_and_windows_line_ends_change_nothing(study: Study) -> N
     assert _estimate(study) == before
 
 
-@pytest.mark.parametrize("level", ["control\u200b", "\ufeffcontrol", "con\u00adtrol", "control\u00a0"])
+@pytest.mark.parametrize(
+    "level",
+    ["control\u200b", "\ufeffcontrol", "con\u00adtrol", "control\u00a0", "\x0bcontrol"],
+)
 def test_letters_that_nobody_sees_make_no_patient(study: Study, level: str) -> None:
     before = _estimate(study)
     study.set(2, "group", level)
     assert _estimate(study) == before
+
+
+@pytest.mark.parametrize("level", ['"control"', "'control'", "“control”", '"'])
+def test_a_level_in_quotation_marks_is_an_error_and_no_patient(study: Study, level: str) -> None:
+    study.set(7, "group", level)
+    error = study.fails(InputError, "E706")
+    assert f"row 7, column group: {level!r}, text without quotation marks" in str(error)
+    assert error.path == str(study.table)
 
 
 def test_order_of_rows_means_nothing(study: Study) -> None:
@@ -145,6 +156,14 @@ def test_ragged_row_is_told(study: Study) -> None:
     study.edit(lambda rows: rows[8].pop())
     error = study.fails(InputError, "E705")
     assert "row 9 has 15 cells, row 1 has 16" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("column", "text"), [("group", "con\x00trol"), ("age", "3\x7f4"), ("sex", "\x1b[1mF")]
+)
+def test_control_characters_are_told_with_their_row(study: Study, column: str, text: str) -> None:
+    study.set(7, column, text)
+    assert "row 7 holds control characters" in str(study.fails(InputError, "E705"))
 
 
 def test_latin_1_is_told_with_its_row(study: Study) -> None:
@@ -226,6 +245,15 @@ def test_number_that_is_none_is_told_with_unit_and_row(study: Study) -> None:
     outputs_of = study.fails(InputError, "E704")
     assert "row 2, column volume_mm3: '3600 mm'" in str(outputs_of)
     assert outputs_of.unit == "sub-0004"
+
+
+@pytest.mark.parametrize("text", ["inf", "-inf", "NaN", "nan", "1e400", "3_600", "٣٦٠٠", "0x10", "", "3600 "])
+def test_only_finite_numbers_are_numbers_and_their_place_is_told(study: Study, text: str) -> None:
+    study.rewrite(6, lambda table: table.replace("\t3600\t", f"\t{text}\t", 1))
+    error = study.fails(InputError, "E704")
+    assert f"row 2, column volume_mm3: {text!r}" in str(error)
+    assert error.unit == "sub-0006"
+    assert error.path == str(study.unit(6)[1])
 
 
 def test_ragged_region_table_is_told(study: Study) -> None:
