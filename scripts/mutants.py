@@ -216,15 +216,17 @@ def try_package(package: str, options: argparse.Namespace, done: dict[Mutant, di
         folder = options.folder or Path(name)
         if not (folder / "pyproject.toml").exists():
             copy_checkout(folder)
-        server, limits = Server(folder, options.python), dict[tuple[str, ...], float]()
+        server, known = Server(folder, options.python), folder / "limits.json"
+        limits: dict[str, float] = json.loads(known.read_text()) if known.exists() else {}
         for mutant in left:
             if time.monotonic() > options.end:
                 break
-            if mutant.tests not in limits:
+            if str(mutant.tests) not in limits:
                 alone = server.run(mutant.tests, 3600.0)
                 assert alone["exit"] == 0, f"the tests fail without a mutant: {alone['end']}"
-                limits[mutant.tests] = max(LEAST_CPU_S, TIMES_CPU * alone["cpu_s"])
-            done[mutant] = try_mutant(server, mutant, options.python, limits[mutant.tests])
+                limits[str(mutant.tests)] = max(LEAST_CPU_S, TIMES_CPU * alone["cpu_s"])
+                known.write_text(json.dumps(limits))
+            done[mutant] = try_mutant(server, mutant, options.python, limits[str(mutant.tests)])
             if options.results:
                 with options.results.open("a") as file:
                     file.write(json.dumps(done[mutant]) + "\n")
