@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,19 @@ from r2star.regions.quality import (
     volume_measures,
     worst,
 )
+
+PAGE = Path(__file__).parents[2] / "docs/reference/quality.md"
+
+
+def published_limits() -> dict[str, str]:
+    """Metric → its limits, as the reference page has them."""
+    limits: dict[str, str] = {}
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        names = re.findall(r"`(\w+)`", cells[0])
+        if len(cells) == 3 and cells[2] != "doubtful, fail":
+            limits |= dict(zip(names, [*cells[2].split("; ")] * len(names)))
+    return limits
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +92,29 @@ def test_limits_are_taken_from_the_right_side() -> None:
         assert measured(name, good).verdict == "pass", name
         assert measured(name, math.nan).verdict is None
         assert metric.advice
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_verdicts_change_at_the_limits_that_are_published(name: str) -> None:
+    """A value at a limit is still on its better side; the next number beyond it is not."""
+    told = published_limits()[name]
+    numbers = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", told)]
+    if told == "not judged":
+        assert measured(name, 1e9).verdict is None
+        return
+    if told.startswith("outside"):
+        bounds = [(numbers[0], -1), (numbers[1], 1), (numbers[2], -1), (numbers[3], 1)]
+    elif told.startswith("beyond"):
+        bounds = [(sign * number, sign) for number in numbers for sign in (1, -1)]
+    else:
+        bounds = [(number, -1 if "<" in told else 1) for number in numbers]
+    half = len(bounds) // 2
+    for number, (limit, worse) in enumerate(bounds):
+        at, beyond = measured(name, limit), measured(name, math.nextafter(limit, worse * math.inf))
+        assert (at.verdict, beyond.verdict) == (
+            ("pass", "doubtful") if number < half else ("doubtful", "fail")
+        )
+        assert (at.metric, at.part, at.hemisphere, at.value) == (name, "brain", "", limit)
 
 
 def test_shares_and_medians_leave_out_what_is_outside_or_not_finite() -> None:

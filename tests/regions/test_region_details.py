@@ -48,6 +48,14 @@ def test_one_voxel_is_no_plural(n: int, words: str) -> None:
     assert words in VoxelRule(erosion_voxels=n).sentence()
 
 
+def test_a_layer_more_asks_for_the_cube_of_the_voxels() -> None:
+    rule = VoxelRule(erosion_voxels=3, erosion_needs_voxels=30)
+    assert (
+        "where the atlas expects 30 voxels or more, by 2 where 240, by 3 where 810 in each" in rule.sentence()
+    )
+    assert [rule.layers(n) for n in (29.9, 30, 239.9, 240, 809.9, 810, 1e6)] == [0, 1, 1, 2, 2, 3, 3]
+
+
 @pytest.mark.parametrize("n", [5, 6, 7, 12, 31, 100, 999])
 def test_the_spread_of_a_median_is_that_of_its_order_statistics(n: int) -> None:
     values = np.random.default_rng(n).gamma(3, 10, n)
