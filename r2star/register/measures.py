@@ -16,6 +16,9 @@ from r2star.register.transforms import Link, map_points
 Verdict = Literal["pass", "doubtful", "fail"]
 Measures = dict[str, float]
 
+#: Below this share of bright tissue there is none: noise, or a part of the head that was blanked.
+DARK_SHARE = 0.15
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -38,13 +41,15 @@ class Thresholds:
     peak_contrast: tuple[float, float] = (0.1, 0.03)
     mirror_contrast: tuple[float, float] = (0.15, 0.05)
     warp_gain: tuple[float, float] = (0.15, 0.3)
+    side_balance: tuple[float, float] = (0.6, 0.3)
+    contrast: tuple[float, float] = (0.15, 0.0)
 
 
 T1W_TO_TEMPLATE = Thresholds()
 #: Another contrast than the template's, often at 2 to 4 mm: similarities are lower when all is
-#: well, and a few voxels more or less make small regions uneven.
+#: well, a few voxels more or less make small regions uneven, and either tissue may be the brighter one.
 MEGRE_TO_TEMPLATE = Thresholds(
-    box_similarity=(0.2, 0.14), brain_similarity=(0.16, 0.1), asymmetry_max=(0.5, 0.9)
+    box_similarity=(0.2, 0.14), brain_similarity=(0.16, 0.1), asymmetry_max=(0.5, 0.9), contrast=(-1.0, -1.1)
 )
 
 
@@ -85,9 +90,17 @@ def _verdict(value: float, doubtful: float, fail: float) -> Verdict:
 
 
 def local_correlation(
-    one: NDArray[np.generic], other: NDArray[np.generic], where: NDArray[np.bool_], radius: int = 3
+    one: NDArray[np.generic],
+    other: NDArray[np.generic],
+    where: NDArray[np.bool_],
+    radius: int = 3,
+    *,
+    signed: bool = False,
 ) -> float:
-    """Mean squared local correlation of two images (X, Y, Z) over ``where``, in cubes of 2·radius + 1; 0 to 1."""
+    """Mean squared local correlation of two images (X, Y, Z) over ``where``, in cubes of 2·radius + 1; 0 to 1.
+
+    ``signed``: the mean of the correlation itself, −1 to 1, below 0 where bright tissue of one is dark in the other.
+    """
     from scipy.ndimage import uniform_filter
 
     def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -101,7 +114,24 @@ def local_correlation(
     textured = where & (product > 1e-8)
     if not where.any():
         return float("nan")
-    return float(np.minimum(covariance[textured] ** 2 / product[textured], 1.0).sum() / where.sum())
+    correlation = np.clip(covariance[textured] / np.sqrt(product[textured]), -1.0, 1.0)
+    return float((correlation if signed else correlation**2).sum() / where.sum())
+
+
+def side_balance(
+    image: Image, chain: Sequence[Link], points: NDArray[np.float64], left: NDArray[np.bool_]
+) -> float:
+    """Share of the brain that an image shows on its poorer side over that on its better one; 1 where both are alike.
+
+    ``points`` (N, 3) are the brain's in the fixed world, ``left`` (N,) those of its left half. What lies outside the
+    view, or below ``DARK_SHARE`` of what the bright quarter of the brain has at least, is not shown.
+    """
+    values = sample_at(coarse_copy(image, 3.0), map_points(chain, points))
+    if not np.isfinite(values).any():
+        return 0.0
+    shown = values > DARK_SHARE * np.nanpercentile(values, 75)
+    sides = [float(shown[side].mean()) if side.any() else 0.0 for side in (left, ~left)]
+    return min(sides) / max(sides) if max(sides) > 0 else 0.0
 
 
 def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
@@ -154,7 +184,8 @@ def rigid_measures(
     """Of two contrasts of one head: mutual information inside the mask, its fall when moved aside, and the share seen.
 
     ``peak_contrast`` is 1 − (largest mutual information at six displaced places) / (the one found): a registration
-    that sits on no peak has about 0 or less.
+    that sits on no peak has about 0 or less. ``side_balance`` is that of the moving image, left and right of the mask's
+    middle.
     """
     low, inside = coarse_copy(fixed, 3.0), coarse_copy(mask, 3.0)
     picked = np.asarray(inside.data) > 0.5
@@ -170,4 +201,5 @@ def rigid_measures(
         "mutual_information": found,
         "peak_contrast": 1 - aside / found if found > 0 else 0.0,
         "coverage": float(np.isfinite(seen).mean()) if seen.size else 0.0,
+        "side_balance": side_balance(moving, chain, points, points[:, 0] < points[:, 0].mean()),
     }

@@ -76,3 +76,39 @@ def test_a_registration_off_its_peak_has_no_contrast() -> None:
     assert right["coverage"] == 1
     assert judge_registration(right) == "pass"
     assert judge_registration(wrong) == "fail"
+
+
+def test_correlation_with_a_sign_tells_inverted_contrast() -> None:
+    rng = np.random.default_rng(2)
+    image = gaussian_filter(rng.normal(size=(30, 30, 30)), 1.5)
+    where = np.ones(image.shape, bool)
+    assert measures.local_correlation(image, 2 * image + 3, where, signed=True) == pytest.approx(1, abs=1e-6)
+    assert measures.local_correlation(image, 7 - image, where, signed=True) == pytest.approx(-1, abs=1e-6)
+    assert abs(measures.local_correlation(image, rng.normal(size=image.shape), where, signed=True)) < 0.1
+    assert judge_registration({"contrast": -0.3}, measures.T1W_TO_TEMPLATE) == "fail"
+    assert judge_registration({"contrast": -0.3}, measures.MEGRE_TO_TEMPLATE) == "pass"
+
+
+def seen_by(data: np.ndarray) -> float:
+    """Left against right of a head whose middle lies at x = 0, in voxels of 3 mm."""
+    affine = np.diag([3.0, 3, 3, 1])
+    affine[:3, 3] = [-60.0, 0, 0]
+    voxels = np.argwhere(np.ones((41, 40, 40), bool))[::7].astype(np.float64)
+    points = voxels @ affine[:3, :3].T + affine[:3, 3]
+    shape = (data.shape[0], data.shape[1], data.shape[2])
+    image = Image(data.astype(np.float32), Grid(shape, affine))
+    return measures.side_balance(image, [Affine(np.eye(4))], points, points[:, 0] < 0)
+
+
+def test_half_a_head_is_uneven() -> None:
+    rng = np.random.default_rng(4)
+    whole = 100 + 10 * rng.normal(size=(41, 40, 40))
+    assert seen_by(whole) == pytest.approx(1, abs=0.02)
+    noise = np.where(np.arange(41)[:, None, None] < 20, whole, 6 * rng.rayleigh(size=whole.shape))
+    assert seen_by(noise) < 0.1
+    assert seen_by(whole[:22]) < 0.15  # the view ends beside the middle
+    assert seen_by(np.zeros_like(whole)) == 0
+    assert judge_registration({"side_balance": seen_by(noise)}) == "fail"
+    # half of the putamen's distance from the middle to the side is cut off: told, and its region's coverage says more
+    assert judge_registration({"side_balance": seen_by(whole[:29])}) == "doubtful"
+    assert seen_by(whole[:, :, :15]) == pytest.approx(1, abs=0.02)  # a slab

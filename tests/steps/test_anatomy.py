@@ -10,6 +10,7 @@ import pytest
 from scipy.ndimage import center_of_mass
 
 from r2star.atlas import load_atlas
+from r2star.errors import ProcessingError
 from r2star.images import Grid, Image, read_image, write_image
 from r2star.register.align import coarse_copy, world_points
 from r2star.register.grids import pull
@@ -131,6 +132,29 @@ def test_megre_is_put_on_the_t1w(
     expected = points @ np.linalg.inv(motion)[:3, :3].T + np.linalg.inv(motion)[:3, 3]
     assert np.linalg.norm(there - expected, axis=1).max() < 1.0
     assert json.loads(found.measures.read_text())["verdict"] == "pass"
+
+
+def test_half_a_head_is_no_head(registered: anatomy.TemplateRegistration, head: Path, tmp_path: Path) -> None:
+    """A MEGRE whose left half was blanked finds its T1w, and gives no table of the right half either."""
+    image = read_image(head)
+    data, half = np.asarray(image.data, np.float32), image.data.shape[0] // 2
+    bright = np.where(data > 0.1 * data.max(), 1.2 * data.max() - data, 0.1 * data)
+    bright[:half] = 0
+    megre = write_image(tmp_path / "half.nii.gz", bright, image.grid)
+    with pytest.raises(ProcessingError, match=r"E410.*side_balance"):
+        anatomy.register_megre_to_t1w(
+            megre, head, registered.brain_mask, out_dir=tmp_path, random_seed=3, sloppy=True
+        )
+
+
+def test_another_contrast_is_no_t1w(head: Path, tmp_path: Path) -> None:
+    """White matter darker than grey, as on a T2w: local correlation squared would not tell."""
+    image = read_image(head)
+    data = np.asarray(image.data, np.float32)
+    inverted = np.where(data > 0.1 * data.max(), 1.1 * data.max() - data, data)
+    path = write_image(tmp_path / "T1w.nii.gz", inverted, image.grid)
+    with pytest.raises(ProcessingError, match=r"E410.*contrast -0"):
+        anatomy.register_t1w_to_template(path, "CIT168", out_dir=tmp_path, random_seed=3, sloppy=True)
 
 
 def test_a_masked_lesion_does_not_pull_the_regions(
