@@ -60,6 +60,7 @@ TESTS: dict[str, tuple[str, ...]] = {
 ONLY = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not faults and not slow")
 #: The libraries' asserts are not rewritten for being imported early; nobody reads them.
 ONLY += ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+PRISTINE = ".without-mutant"
 LEAST_CPU_S, TIMES_CPU = 60.0, 5.0
 
 
@@ -181,7 +182,7 @@ def kernel_folder(folder: Path, python: str) -> Path:
 def try_mutant(server: Server, mutant: Mutant, python: str, limit_s: float) -> dict[str, Any]:
     """What became of a mutant."""
     path = server.folder / mutant.file
-    original = path.read_text()
+    original = (server.folder / PRISTINE / mutant.file).read_text()
     pristine = kernel_folder(server.folder, python) if "/fit/" in mutant.file else None
     path.write_text(mutant.apply(original))
     made = None
@@ -214,8 +215,11 @@ def try_package(package: str, options: argparse.Namespace, done: dict[Mutant, di
     left = [mutant for mutant in chosen if mutant not in done]
     with tempfile.TemporaryDirectory(prefix="r2star-mutants-") as name:
         folder = options.folder or Path(name)
-        if not (folder / "pyproject.toml").exists():
+        if not (folder / PRISTINE).exists():
             copy_checkout(folder)
+            shutil.copytree(folder / "r2star", folder / PRISTINE / "r2star", symlinks=True)
+        # a run that was killed may have left its mutant behind
+        shutil.copytree(folder / PRISTINE, folder, dirs_exist_ok=True, symlinks=True)
         server, known = Server(folder, options.python), folder / "limits.json"
         limits: dict[str, float] = json.loads(known.read_text()) if known.exists() else {}
         for mutant in left:
