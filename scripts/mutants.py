@@ -189,10 +189,8 @@ def try_mutant(server: Server, mutant: Mutant, python: str, limit_s: float) -> d
     try:
         if pristine is not None:
             made = kernel_folder(server.folder, python)
-            stale = tuple(f"{name}." for name in dependants(Path(mutant.file).stem))
-            for kept in pristine.iterdir():
-                if kept.is_file() and not kept.name.startswith(stale):
-                    shutil.copy2(kept, made / kept.name)
+            stale = [f"{name}.*" for name in dependants(Path(mutant.file).stem)]
+            shutil.copytree(pristine, made, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*stale))
         answer = server.run(mutant.tests, limit_s)
     except subprocess.CalledProcessError as error:  # the mutated module can't even be imported
         answer = {"exit": 1, "cpu_s": 0.0, "end": error.stderr.decode()[-300:]}
