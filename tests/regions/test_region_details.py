@@ -10,7 +10,7 @@ from scipy import stats
 
 from r2star.regions.labelled import VoxelMaps, gather
 from r2star.regions.rule import VoxelRule
-from r2star.regions.statistics import median_stderr
+from r2star.regions.statistics import median_stderr, weighting_loss
 from r2star.regions.summary import summarise_regions
 
 
@@ -56,7 +56,7 @@ def test_a_layer_more_asks_for_the_cube_of_the_voxels() -> None:
     assert [rule.layers(n) for n in (29.9, 30, 239.9, 240, 809.9, 810, 1e6)] == [0, 1, 1, 2, 2, 3, 3]
 
 
-@pytest.mark.parametrize("n", [5, 6, 7, 12, 31, 100, 999])
+@pytest.mark.parametrize("n", [5, 6, 7, 8, 11, 12, 31, 100, 999])
 def test_the_spread_of_a_median_is_that_of_its_order_statistics(n: int) -> None:
     values = np.random.default_rng(n).gamma(3, 10, n)
     rank = max(1, round((n + 1) / 2 - np.sqrt(n)))
@@ -68,6 +68,27 @@ def test_the_spread_of_a_median_is_that_of_its_order_statistics(n: int) -> None:
 def test_fewer_than_five_voxels_tell_no_spread() -> None:
     assert np.isnan(median_stderr(np.array([1.0, 2.0, 3.0, 9.0])))
     assert np.isfinite(median_stderr(np.array([1.0, 2.0, 3.0, 5.0, 9.0])))
+
+
+def test_unequal_weights_widen_the_error_of_a_mean_as_they_do_in_trials() -> None:
+    weights = np.random.default_rng(0).uniform(0.1, 1, 40)
+    means = np.random.default_rng(1).normal(0, 1, (200_000, 40)) @ weights / weights.sum()
+    assert weighting_loss(weights) == pytest.approx(means.std() * np.sqrt(40), rel=0.01)
+    assert weighting_loss(weights) > 1.1
+    assert weighting_loss(np.zeros(0)) == 1.0
+
+
+def test_a_single_voxel_is_few_and_none_is_no_region() -> None:
+    labels = np.zeros((5, 5, 5), np.uint8)
+    labels[2, 2, 2] = 1
+    maps = VoxelMaps(np.full((5, 5, 5), 20.0))
+    regions = [Region("caudate", "L", (1,)), Region("putamen", "L", (2,))]
+    rows = {row.region: row for row in summarise_regions(maps, labels, regions, voxel_volume_mm3=1.0)
+            if row.hemisphere == "L"}  # fmt: skip
+    assert "W463" in rows["caudate"].warnings
+    assert "W461" not in rows["caudate"].warnings
+    assert "W461" in rows["putamen"].warnings
+    assert "W463" not in rows["putamen"].warnings
 
 
 def test_an_outlier_lies_beyond_so_many_scaled_deviations() -> None:
@@ -88,9 +109,9 @@ def test_an_outlier_lies_beyond_so_many_scaled_deviations() -> None:
 def test_a_label_that_the_atlas_does_not_expect_is_not_eroded() -> None:
     labels = np.zeros((7, 7, 7), np.uint8)
     labels[1:6, 1:6, 1:6] = 1
-    regions = [Region("caudate", "L", (1,))]
     rule = VoxelRule(erosion_voxels=1, erosion_needs_voxels=3)
     maps = VoxelMaps(np.full((7, 7, 7), 20.0))
+    regions = [Region("caudate", "L", (1, 2))]  # the second one is in no atlas' table of volumes
     for expected, n_valid in (({}, 125), ({1: 0.02}, 125), ({1: 0.03}, 27)):
         (row, *_) = summarise_regions(
             maps, labels, regions, voxel_volume_mm3=0.01, rule=rule, expected_volume_mm3=expected
