@@ -19,6 +19,7 @@ from r2star.errors import InputError
 
 WHITE_MATTER = "white_matter"
 
+_INDEX = re.compile(r"\d{1,9}", re.ASCII)
 _FREESURFER = Path(__file__).parent / "lookups" / "FreeSurfer.toml"
 _SIDES = {"left": "L", "lh": "L", "l": "L", "right": "R", "rh": "R", "r": "R"}
 _NOT_TISSUE = frozenset({"background", "unknown", "unlabeled", "unlabelled", "clear_label", "exterior"})
@@ -67,21 +68,24 @@ def read_lookup(path: Path) -> dict[int, str]:
     Raises
     ------
     InputError
-        E476 where a column is absent, an index is no whole number from 0, or stands there twice.
+        E476 where a column is absent or there twice, an index is no whole number from 0, or stands there twice, or a
+        quotation mark has no other: what follows it would be one name.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        reader = csv.DictReader(text.splitlines(keepends=True), delimiter="\t", strict=True)
+        rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError("E476", f"the label table can't be read ({error})", path=path.name) from None
-    rows = list(csv.DictReader(text.splitlines(), delimiter="\t"))
-    if not rows or not {"index", "name"} <= set(rows[0]):
+    columns = list(reader.fieldnames or ())
+    if not rows or [columns.count(name) for name in ("index", "name")] != [1, 1]:
         raise InputError(
             "E476", "the label table has no rows", "columns index and name are needed", path=path.name
         )
     names: dict[int, str] = {}
     for row in rows:
         index, name = (row.get("index") or "").strip(), (row.get("name") or "").strip()
-        if not index.isdecimal() or not name or int(index) in names:
+        if not _INDEX.fullmatch(index) or not name.isprintable() or not name or int(index) in names:
             raise InputError(
                 "E476",
                 f"the label table has index {index!r} with name {name!r}",

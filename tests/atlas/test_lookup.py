@@ -45,8 +45,13 @@ def test_labels_of_one_name_are_joined_and_background_is_none() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "label\tname\n1\tx\n", "index\tname\n1\tx\n1\ty\n", "index\tname\n1.5\tx\n", "index\tname\n-1\tx\n"],
-)
+    [
+        "", "label\tname\n1\tx\n", "index\tname\n1\tx\n1\ty\n", "index\tname\n1.5\tx\n", "index\tname\n-1\tx\n",
+        'index\tname\n1\t"Left-Caudate\n2\tx\n', 'index\tname\n1\t"Left\n2\tRight"\n3\tx\n',  # one name of two rows
+        f"index\tname\n{'9' * 5000}\tx\n", "index\tname\n٣\tx\n", f"index\tname\n1\t{'x' * 200_000}\n",
+        "index\tname\tname\n1\tx\ty\n", "index\tindex\tname\n1\t2\ty\n", "index\tname\n1\tcau\x00date\n",
+    ],
+)  # fmt: skip
 def test_what_is_no_table_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x_dseg.tsv"
     path.write_text(text)
@@ -58,3 +63,9 @@ def test_a_table_from_windows_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x_dseg.tsv"
     path.write_bytes("\ufeffindex\tname\tcolor\r\n12\tLeft-Putamen\t#ffffff\r\n".encode())
     assert read_lookup(path) == {12: "Left-Putamen"}
+
+
+def test_a_table_whose_cells_all_stand_in_quotation_marks_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x_dseg.tsv"
+    path.write_text('"index"\t"name"\n"3"\t"Left-Caudate"\n"4"\t"white ""matter"""\n')
+    assert read_lookup(path) == {3: "Left-Caudate", 4: 'white "matter"'}
