@@ -162,24 +162,18 @@ def told_stages(process: subprocess.Popen[str]) -> Iterator[str]:
     yield from iter(process.stdout.readline, "")
 
 
-def random_kills() -> list[Any]:
-    """One kill for the short suite; for the long one 200 a stage, in parts that can be run apart."""
-    parts = [(stage, 20, part) for stage in STAGES for part in range(10)]
-    return [(STAGES[2], 1, 0), *(pytest.param(*part, marks=pytest.mark.faults) for part in parts)]
-
-
-@pytest.mark.parametrize(("stage", "kills", "part"), random_kills())
-def test_killed_at_random_times_of_a_stage(
-    tmp_path: Path, r2star: b.Run, stage: str, kills: int, part: int
-) -> None:
+@pytest.mark.faults
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_at_random_times_as_a_user_starts_it(tmp_path: Path, r2star: b.Run, stage: str) -> None:
+    """A few kills of the command itself; many of a cheaper run stand in ``test_killed_runs``."""
     labels = ("01", "02")
     for label in labels:
         b.write_participant(tmp_path / "bids", label)
     words = ("participant", "--fit-only", "--nprocs", "2")
     assert r2star("app", tmp_path / "bids", tmp_path / "reference", *words).returncode == 0
     reference = b.stable_tree(tmp_path / "reference")
-    rng = random.Random(f"{stage} {part}")
-    for number in range(kills):
+    rng = random.Random(stage)
+    for number in range(5):
         out, work = tmp_path / f"out-{number}", tmp_path / f"work-{number}"
         process = start(tmp_path / "bids", out, work)
         for line in told_stages(process):

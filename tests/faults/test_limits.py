@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ import battery as b
 import nibabel as nib
 import numpy as np
 import pytest
+from cases import Case, fitted_case, measured_case
+from nursery import Nursery
 
 WORDS = ("participant", "--fit-only", "--nprocs", "1")
 PAGE = 4096
@@ -25,31 +26,35 @@ PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
 COMMAND = "import sys; from r2star.cli.app import main; sys.exit(main())"
 
 
-def mount_small(folder: Path, size: int) -> None:
-    """A file system in memory of so many bytes; skips where this user can't have one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    options = f"size={size},mode=0777"
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+class SmallDisk:
+    """A file system in memory over a folder, of a size that can be changed."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mounts one small disk after another at the same place."""
-    if os.geteuid() != 0 or not shutil.which("mount"):
-        pytest.skip("only root can mount a small disk")
-    place = tmp_path / "disk"
+    def mount(self, size: int) -> None:
+        """Mount it empty, with so many bytes; skips where this user can't."""
+        self.unmount()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        words = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0777", "tmpfs", self._folder]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
 
-    def mount(size: int) -> Path:
-        subprocess.run(["umount", place], capture_output=True, check=False)
-        mount_small(place, size)
-        return place
+    def enlarge(self) -> None:
+        """Room for everything, with what stands there kept."""
+        subprocess.run(["mount", "-o", "remount,size=256m", self._folder], check=True)
 
-    yield mount
-    subprocess.run(["umount", place], capture_output=True, check=False)
+    def unmount(self) -> None:
+        subprocess.run(["umount", self._folder], capture_output=True, check=False)
+
+    def __enter__(self) -> SmallDisk:
+        if os.geteuid() != 0 or not shutil.which("mount"):
+            pytest.skip("only root can mount a small disk")
+        return self
+
+    def __exit__(self, *rest: object) -> None:
+        self.unmount()
 
 
 def one_error(done: subprocess.CompletedProcess[str]) -> str:
@@ -68,45 +73,59 @@ def assert_no_partial_file(out: Path, reference: dict[str, bytes]) -> None:
         assert data == reference[name], name
 
 
-def fillings() -> list[Any]:
-    """Two sizes for the short suite; for the long one every page, in eight parts that can be run apart."""
-    every_page = [(what, None, part) for what in ("out", "work") for part in range(8)]
-    return [("out", 2, 0), *(pytest.param(*part, marks=pytest.mark.faults) for part in every_page)]
-
-
-@pytest.mark.parametrize(("what", "steps", "part"), fillings())
-def test_a_disk_that_fills_at_any_page(
-    tmp_path: Path, r2star: b.Run, small_disk: Callable[[int], Path], what: str, steps: int | None, part: int
-) -> None:  # H07
-    bids, other, kept = tmp_path / "bids", tmp_path / "place/other", tmp_path / "place/reference"
-    b.write_participant(bids, "01")
-    assert r2star("app", bids, kept, *WORDS).returncode == 0
-    reference = b.stable_tree(kept)
-    used = 2 * PAGE * sum(1 for _ in kept.rglob("*"))
+def fill(case: Case, folder: Path, part: int, step: int) -> None:
+    """Run with 1 + ``part``, 1 + ``part`` + ``step``, ... pages of room in a folder until that is enough."""
     n_full = 0
-    sizes = range(PAGE, 10 * used, PAGE)
-    for size in sizes[part :: used // PAGE // steps if steps else 8]:
-        disk = small_disk(size)
-        shutil.rmtree(other, ignore_errors=True)
-        out, work = (disk / "out", other) if what == "out" else (other, disk / "work")
-        done = r2star("app", bids, out, *WORDS, "-w", work)
-        if done.returncode == 0:
-            break
-        n_full += 1
-        assert done.returncode == 4, (size, done.stderr)
-        line = one_error(done)
-        assert "R2S-E601" in line, line
-        assert "room" in line
-        if out.exists():
-            assert_no_partial_file(out, reference)
-        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
-        again = r2star("app", bids, out, *WORDS, "-w", work)
-        assert again.returncode == 0, again.stderr
-        assert b.stable_tree(out) == reference
-        assert r2star("verify", out).returncode == 0
-    else:
-        pytest.fail("no size was enough")
+    with SmallDisk(folder) as disk:
+        for pages in range(1 + part, 20_000, step):
+            case.clear()
+            disk.mount(pages * PAGE)
+            done = case.nursery.run(*case.words)
+            code, complained = done.wait(), done.stderr
+            if code == 0:
+                break
+            n_full += 1
+            assert code == 4, (pages, code, complained)
+            assert "Traceback" not in complained, (pages, complained)
+            errors = [line for line in complained.splitlines() if line.startswith("ERROR R2S-E6")]
+            assert errors, (pages, complained)
+            assert "R2S-E601" in errors[0], (pages, errors)
+            assert "room" in errors[0]
+            assert " Fix: " in errors[0]
+            assert_no_partial_file(case.out, case.reference)
+            disk.enlarge()
+            case.check_mended()
+        case.clear()
+    print(f"disk: full at {n_full} sizes, enough at {pages} pages")  # noqa: T201
     assert n_full
+
+
+def fillings(short: int, n: int) -> list[Any]:
+    """One size in ``short`` for the short suite; for the long one every page, in parts that can be run apart."""
+    return [(short // 2, short), *(pytest.param(part, n, marks=pytest.mark.faults) for part in range(n))]
+
+
+@pytest.mark.parametrize(("part", "step"), fillings(20, 4))
+@pytest.mark.parametrize("what", ["out", pytest.param("work", marks=pytest.mark.faults)])
+def test_a_disk_that_fills_at_any_page(
+    tmp_path: Path, nursery: Nursery, what: str, part: int, step: int
+) -> None:  # H07
+    case = fitted_case(nursery, tmp_path)
+    case.learn()
+    fill(case, getattr(case, what), part, step)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("part", range(20))
+@pytest.mark.parametrize("what", ["out", "work"])
+def test_a_disk_that_fills_while_regions_are_measured(
+    tmp_path: Path, nursery: Nursery, what: str, part: int
+) -> None:
+    case = measured_case(nursery, tmp_path)
+    case.learn()
+    if what == "out":
+        case.keep("brain mask")  # registered already, in a work folder with room
+    fill(case, getattr(case, what), part, 20)
 
 
 def test_a_quota_on_the_size_of_files(tmp_path: Path, r2star: b.Run) -> None:
