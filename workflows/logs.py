@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
 _LOGGERS = ("nipype", "nipype.workflow", "nipype.interface", "nipype.utils", "nipype.filemanip")
+
+
+class _PatientFile(logging.FileHandler):
+    """A log that a full disk may end: the user is told of that in one line, which tracebacks of the log would hide."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line if that can be."""
+        with contextlib.suppress(OSError):  # of opening the file
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
+        """Say nothing of a line that could not be written."""
 
 
 def quieten_engine(log_file: Path | None = None, *, show: bool = False) -> None:
@@ -15,7 +28,7 @@ def quieten_engine(log_file: Path | None = None, *, show: bool = False) -> None:
     handler: logging.Handler = logging.NullHandler()
     if log_file is not None:
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(log_file, delay=True)
+        handler = _PatientFile(log_file, delay=True)
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     for name in _LOGGERS:
         logger = logging.getLogger(name)

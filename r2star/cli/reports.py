@@ -10,7 +10,7 @@ from pathlib import Path
 
 from r2star.bids.units import Unit
 from r2star.cli.common import say, say_notice
-from r2star.errors import Notice
+from r2star.errors import EnvironmentFault, Notice
 from r2star.settings import Settings
 
 #: A page of a head at 1 mm takes about this much memory, GiB.
@@ -18,7 +18,13 @@ MEMORY_GB = 1.5
 
 
 def write_reports(units: Sequence[Unit], settings: Settings) -> None:
-    """Make the pages that are not there, or that show something else than what stands; a failure is a warning."""
+    """Make the pages that are not there, or that show something else than what stands; a failure is a warning.
+
+    Raises
+    ------
+    EnvironmentFault
+        E601 or E602 where there is no room or no right to write a page.
+    """
     from r2star.steps.report import has_pictures, is_current
 
     output_dir, bids_dir = settings.output_dir, settings.bids_dir
@@ -66,6 +72,9 @@ def _write(participant: str, output_dir: Path, bids_dir: Path) -> None:
 
 
 def _tell(error: BaseException, participant: str) -> None:
+    """Warn of a page that could not be made; a full or closed disk is the run's error, as everywhere."""
+    if isinstance(error, EnvironmentFault) and error.code in ("E601", "E602"):
+        raise error
     died = isinstance(error, BrokenProcessPool)
     what = "its process died (killed, or out of memory)" if died else f"{type(error).__name__}: {error}"
     told = f"the report of sub-{participant} could not be made, its numbers stand: {' '.join(what.split())}"

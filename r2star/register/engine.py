@@ -116,13 +116,15 @@ def run_registration(arguments: Sequence[str], seed: int, outputs: Sequence[Path
             "a registration",
             "look at the images in the report",
         ) from problem
-    missing = [path.name for path in outputs if not path.is_file() or path.stat().st_size == 0]
+    missing = [path for path in outputs if not path.is_file() or path.stat().st_size == 0]
     if missing:
+        names = ", ".join(path.name for path in missing)
         raise ProcessingError(
             "E402",
-            f"ANTs said that it succeeded but wrote no {', '.join(missing)}",
+            f"ANTs said that it succeeded but wrote no {names}, or an empty one",
             "its transforms",
             "reinstall antspyx and check that no program replaces it",
+            path=missing[0],
         )
     return tuple(outputs)
 

@@ -12,7 +12,7 @@ import numpy as np
 from r2star.images import Image
 from r2star.register import engine
 from r2star.register.align import coarse_copy, find_start
-from r2star.register.transforms import Affine, Warp, affine_part, read_composite, write_composite
+from r2star.register.transforms import Affine, Warp, read_affine, write_composite
 
 #: Voxels of the brain's warp, and those at which a rigid registration is refined.
 COARSE_MM = 2.0
@@ -77,7 +77,7 @@ def linear_pass(
             words += mask_words
         words += ["-o", str(prefix), "--write-composite-transform", "1"]
         (output,) = engine.run_registration(words, seed, [Path(f"{prefix}Composite.h5")])
-        return Affine(affine_part(read_composite(output)))
+        return Affine(read_affine(output))
 
 
 def _both(masks: tuple[Image | None, Image | None], fixed: Image) -> list[Image]:

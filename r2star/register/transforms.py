@@ -20,6 +20,7 @@ from r2star.images import Grid
 
 _FLIP = np.array([-1.0, -1.0, 1.0])
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_AFFINES, _FIELD = ("AffineTransform", "MatrixOffsetTransformBase"), "DisplacementFieldTransform"
 
 #: Displacements are stored to 1/512 mm: they compress twice as well, and no image knows the difference.
 STORED_STEP_MM = 1 / 512
@@ -173,21 +174,47 @@ def _from_itk(kind: str, item: Any, path: Path) -> Link:
             "a finite transform",
             path=path,
         )
-    if kind in ("AffineTransform", "MatrixOffsetTransformBase"):
+    if kind not in (*_AFFINES, _FIELD):
+        raise ProcessingError(
+            "E404", f"the transform holds a {kind}", "affines and displacement fields", path=path
+        )
+    _check_sizes(kind, values, fixed, path)
+    if kind in _AFFINES:
         matrix = np.eye(4)
         matrix[:3, :3] = values[:9].reshape(3, 3)
         matrix[:3, 3] = values[9:12] + fixed - matrix[:3, :3] @ fixed
         return Affine(_LPS @ matrix @ _LPS)
-    if kind == "DisplacementFieldTransform":
-        shape = tuple(int(value) for value in fixed[:3])
-        affine = np.eye(4)
-        affine[:3, :3] = fixed[9:18].reshape(3, 3) * fixed[6:9]
-        affine[:3, 3] = fixed[3:6]
-        field = values.reshape(*shape[::-1], 3).transpose(2, 1, 0, 3) * _FLIP
-        return Field(field.astype(np.float32), Grid((shape[0], shape[1], shape[2]), _LPS @ affine))
-    raise ProcessingError(
-        "E404", f"the transform holds a {kind}", "affines and displacement fields", path=path
-    )
+    shape = tuple(int(value) for value in fixed[:3])
+    affine = np.eye(4)
+    affine[:3, :3] = fixed[9:18].reshape(3, 3) * fixed[6:9]
+    affine[:3, 3] = fixed[3:6]
+    field = values.reshape(*shape[::-1], 3).transpose(2, 1, 0, 3) * _FLIP
+    return Field(field.astype(np.float32), Grid((shape[0], shape[1], shape[2]), _LPS @ affine))
+
+
+def _check_sizes(kind: str, values: NDArray[np.float64], fixed: NDArray[np.float64], path: Path) -> None:
+    """Refuse a transform with other numbers than its kind has: numpy would repeat or leave out some in silence."""
+    sizes = (12, 3) if kind in _AFFINES else (3 * int(np.prod(fixed[:3])), 18)
+    if (values.size, fixed.size) != sizes:
+        found = f"a {kind} of {values.size} and {fixed.size} numbers"
+        raise ProcessingError("E404", found, f"{sizes[0]} and {sizes[1]} for its kind and grid", path=path)
+
+
+def read_affine(path: Path) -> NDArray[np.float64]:
+    """The 4 × 4 matrix of a file that must hold affines alone.
+
+    Raises
+    ------
+    ProcessingError
+        E404 where it can't be read, is empty, or holds a displacement field: that would be left out in silence.
+    """
+    chain = read_composite(path)
+    if not chain or not all(isinstance(link, Affine) for link in chain):
+        found = "the transform of a linear registration holds " + (
+            "a displacement field" if chain else "nothing"
+        )
+        raise ProcessingError("E404", found, "affine transforms alone", path=path)
+    return affine_part(chain)
 
 
 def affine_part(chain: Sequence[Link]) -> NDArray[np.float64]:

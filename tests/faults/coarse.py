@@ -53,16 +53,16 @@ def write_atlas(folder: Path) -> Path:
     return description
 
 
-def write_head(bids: Path, label: str) -> Path:
-    """A participant whose head is the template's; returns its ``anat`` folder."""
-    atlas, rng = load_atlas("CIT168"), np.random.default_rng(int(label))
+def write_head(bids: Path, label: str, moved_mm: tuple[float, float, float] = MOVED_MM) -> Path:
+    """A participant whose head is the template's, the same for every label; returns its ``anat`` folder."""
+    atlas, rng = load_atlas("CIT168"), np.random.default_rng(1)
     folder = bids / f"sub-{label}" / "anat"
     folder.mkdir(parents=True)
     description = {"Name": "coarse", "BIDSVersion": "1.10.0", "DatasetType": "raw"}
     (bids / "dataset_description.json").write_text(json.dumps(description))
     head, affine = _coarse(atlas.t1w)
     labels, _ = _coarse(atlas.labels, labels=True)
-    affine[:3, 3] += MOVED_MM
+    affine[:3, 3] += moved_mm
     rate = np.where(labels > 0, 35.0, 18.0) * rng.uniform(0.95, 1.05, head.shape)
     for number, time in enumerate(ECHO_TIMES_S, start=1):
         values = 1000 * head / head.max() * np.exp(-rate * time) + np.abs(rng.normal(0, 2, head.shape))

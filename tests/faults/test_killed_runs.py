@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 import signal
@@ -177,14 +178,15 @@ class Cohort:
         model = bids.with_name("model.toml")
         model.write_text(MODEL)
         self._words = (bids, self.out, "group", "--model", model)
-        begin = time.monotonic()
+        self.length_s = math.inf
         self.run()
-        self.length_s = time.monotonic() - begin
         self.reference = b.tree(self.out)
 
     def run(self) -> None:
+        begin = time.monotonic()
         done = self._nursery.run(*self._words)
         assert done.wait() == 0, done.stderr
+        self.length_s = min(self.length_s, time.monotonic() - begin)
 
     def clear(self) -> None:
         shutil.rmtree(self.out / "group", ignore_errors=True)

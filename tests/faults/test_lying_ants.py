@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import battery as b
+import coarse
 import pytest
 
 #: Put on the path of every process of a run: replaces functions of ants once it is imported.
@@ -14,6 +14,17 @@ LIAR = """
 import importlib.abc, importlib.machinery, os, sys
 from pathlib import Path
 LIE = os.environ.get("LYING_ANTS", "")
+
+FIELD = b"DisplacementFieldTransform_float_3_3"
+PLACE = [0.0] * 3 + [50.0] * 3 + [1.0, 0, 0, 0, 1, 0, 0, 0, 1]
+#: Kind, values and fixed values that are not what was asked for.
+SHAPES = {
+    "an affine of two axes": ([b"AffineTransform_float_2_2"], [1.0, 0, 0, 1, 0, 0], [0.0, 0]),
+    "an affine about one number": ([b"AffineTransform_float_3_3"], [1.0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0], [9.0]),
+    "a field of another shape": ([FIELD], [0.0] * 3 * 60, [4.0, 4, 4, *PLACE]),
+    "a field too long": ([FIELD], [0.0] * 3 * 64, [4.0, 4, 4, *PLACE, 7.0]),
+    "a field and no affine": ([FIELD], [0.0] * 3 * 64, [4.0, 4, 4, *PLACE]),
+}
 
 def lie(ants):
     import numpy as np
@@ -48,6 +59,23 @@ def lie(ants):
         if LIE == "no transform":
             import h5py
             h5py.File(output_of(words), "w").close()
+            return 0
+        if LIE == "empty file":
+            output_of(words).touch()
+            return 0
+        if LIE == "half a file":
+            registration(words, *rest, **options)
+            whole = output_of(words).read_bytes()
+            output_of(words).write_bytes(whole[: len(whole) // 2])
+            return 0
+        if LIE in SHAPES:
+            import h5py
+            output_of(words).write_bytes(start_of(words).read_bytes())
+            with h5py.File(output_of(words), "r+") as file:
+                last = file["TransformGroup"][max(file["TransformGroup"], key=int)]
+                for name, values in zip(("Type", "Parameters", "FixedParameters"), SHAPES[LIE]):
+                    del last["Transform" + name]
+                    last["Transform" + name] = values
             return 0
         if LIE == "exit code":
             return 1
@@ -102,34 +130,46 @@ LIES = {
     "far away": ("E4", ""),
     "no transform": ("E404", ""),
     "exit code": ("E402", ""),
+    "empty file": ("E402", "wrote no"),
+    "half a file": ("E404", "can't be read"),
+    "an affine of two axes": ("E404", ""),
+    "an affine about one number": ("E404", ""),
+    "a field of another shape": ("E404", ""),
+    "a field too long": ("E404", ""),
+    "a field and no affine": ("E404", "affine"),
     "empty": ("E4", ""),
     "another grid": ("E403", "shape"),
     "labels not finite": ("E403", "not finite"),
     "other labels": ("E406", "appeared in resampling"),
 }
+#: Those whose lie is a file that stands there: it must be named.
+FILES = ("text", "no transform", "empty file", "half a file", "an affine", "a field")
 LONG = pytest.mark.faults
 
 
 @pytest.fixture(scope="module")
-def brain(tmp_path_factory: pytest.TempPathFactory, r2star: Callable[..., object]) -> Path:
+def brain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A head without T1w, off the template's place."""
-    bids = tmp_path_factory.mktemp("lies") / "bids"
-    made = r2star("simulate", "brain", bids, "--participants", 1, "--small", "--seed", 3)
-    assert made.returncode == 0, made.stderr
-    for path in (bids / "sub-01/anat").glob("*T1w*"):
-        path.unlink()
-    return bids
+    root = tmp_path_factory.mktemp("lies")
+    coarse.write_head(root / "bids", "01", moved_mm=(30, -25, 20))
+    coarse.write_atlas(root / "atlas")
+    return root / "bids"
 
 
 @pytest.mark.parametrize(
-    "lie", [name if name == "nothing" else pytest.param(name, marks=LONG) for name in LIES]
+    "lie",
+    [
+        name if name in ("nothing", "a field and no affine") else pytest.param(name, marks=LONG)
+        for name in LIES
+    ],
 )
 def test_a_lie_is_caught(tmp_path: Path, brain: Path, r2star: b.Run, lie: str) -> None:  # F09, F13
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(LIAR)
     paths = [str(tmp_path / "site"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "LYING_ANTS": lie}
-    words = ("participant", "--sloppy", "--nprocs", "2")
+    atlas = brain.with_name("atlas") / "coarse.toml"
+    words = ("participant", "--sloppy", "--nprocs", "1", "--atlas", atlas)
     done = r2star("app", brain, tmp_path / "out", *words, env=environment)
     assert "Traceback" not in done.stderr
     assert done.returncode == 1, (lie, done.stderr, done.stdout[-800:])
@@ -138,5 +178,7 @@ def test_a_lie_is_caught(tmp_path: Path, brain: Path, r2star: b.Run, lie: str) -
     code, said = LIES[lie]
     assert told["code"].startswith(f"R2S-{code}"), told
     assert said in told["message"]
+    if lie.startswith(FILES):
+        assert told["file"].endswith("Composite.h5"), told
     assert not list((tmp_path / "out").rglob("*_stats.tsv"))
     assert not list((tmp_path / "out/sub-01").rglob("*"))

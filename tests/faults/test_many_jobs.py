@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import battery as b
+import coarse
 import pytest
+from nursery import Nursery
 
 COMMAND = "import sys; from r2star.cli.app import main; sys.exit(main())"
 AT_ONCE = 6
@@ -40,6 +42,41 @@ def test_jobs_on_one_output_give_every_row(tmp_path: Path, r2star: b.Run, jobs: 
     assert f"of {jobs} units" in verified.stdout
     maps = {label: b.tree(out / f"sub-{label}")[f"anat/sub-{label}_R2starmap.nii.gz"] for label in labels}
     assert len(set(maps.values())) == 1  # all hold the same voxels
+    assert not list((out / "logs/locks").iterdir())
+
+
+@pytest.mark.faults
+def test_jobs_with_regions_on_one_output_give_every_row(tmp_path: Path, r2star: b.Run) -> None:
+    labels = [f"{number:03d}" for number in range(60)]
+    for label in labels:
+        coarse.write_head(tmp_path / "bids", label)
+    atlas, out = coarse.write_atlas(tmp_path / "atlas"), tmp_path / "out"
+    words = (tmp_path / "bids", out, "participant", "--sloppy", "--atlas", atlas, "--nprocs", 1)
+
+    def work(number: int) -> list[str]:
+        """Some of the jobs, one after the other; what they complained of."""
+        complaints = []
+        with Nursery(tmp_path / f"nursery-{number}") as nursery:
+            for label in labels[number::AT_ONCE]:
+                done = nursery.run(*words, "--participant-label", label, "-w", tmp_path / "work")
+                if done.wait() != 0:
+                    complaints.append(done.stderr)
+        return complaints
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        assert [line for lines in pool.map(work, range(AT_ONCE)) for line in lines] == []
+    lines = (out / "status.tsv").read_text().splitlines()[1:]
+    assert Counter(line.split("\t")[0] for line in lines) == {f"sub-{label}": 1 for label in labels}
+    verified = r2star("verify", out)
+    assert verified.returncode == 0
+    assert "of 60 units" in verified.stdout
+    folders = {label: b.tree(out / f"sub-{label}/anat") for label in labels}
+    kinds = {
+        (name.replace(f"sub-{label}", "sub-X"), data.replace(f"sub-{label}".encode(), b"sub-X"))
+        for label, files in folders.items() for name, data in files.items()
+    }  # fmt: skip
+    assert len(kinds) == len(folders[labels[0]])  # one head under many names gives one set of files
+    assert any(name.endswith("_stats.tsv") for name, _ in kinds)
     assert not list((out / "logs/locks").iterdir())
 
 
