@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 _LOGGERS = ("nipype", "nipype.workflow", "nipype.interface", "nipype.utils", "nipype.filemanip")
@@ -35,3 +37,18 @@ def quieten_engine(log_file: Path | None = None, *, show: bool = False) -> None:
         logger.setLevel(logging.INFO if show else logging.WARNING)
         if not show:
             logger.handlers = [handler] if name == "nipype" else []
+
+
+@contextlib.contextmanager
+def log_of_threads() -> Iterator[None]:
+    """What ends a thread goes to the engine's log: what it means is told where the thread is missed."""
+
+    def log(told: threading.ExceptHookArgs) -> None:
+        error = told.exc_value or told.exc_type()
+        logging.getLogger("nipype").error("a thread ended", exc_info=error)
+
+    before, threading.excepthook = threading.excepthook, log
+    try:
+        yield
+    finally:
+        threading.excepthook = before

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 from nipype.pipeline.plugins import multiproc
 
-from r2star.workflows.logs import quieten_engine
+from r2star.runs.pools import has_fallen_silent
+from r2star.workflows.logs import log_of_threads, quieten_engine
 from r2star.workflows.signals import HeldSignals
 from r2star.workflows.watcher import DEAD_WORKER
 
@@ -58,6 +59,7 @@ class Slot:
     def __init__(self, cwd: str, environment: Mapping[str, str]) -> None:
         self._arguments = (cwd, dict(environment))
         self._pool: ProcessPoolExecutor | None = None
+        self._future: Future[dict[str, Any]] | None = None
         self._n_tasks = 0
         self.busy = False
 
@@ -74,7 +76,16 @@ class Slot:
             )
         self._n_tasks += 1
         self.busy = True
-        return self._pool.submit(multiproc.run_node, node, updatehash, taskid)
+        self._future = self._pool.submit(multiproc.run_node, node, updatehash, taskid)
+        return self._future
+
+    def give_up_if_silent(self) -> None:
+        """Where nothing tells of a task's end any more, it has failed as if its worker had died."""
+        if self._pool is None or self._future is None or self._future.done() or not has_fallen_silent(self._pool):
+            return
+        for worker in list((self._pool._processes or {}).values()):
+            worker.kill()
+        self._future.set_exception(BrokenProcessPool("the pool fell silent"))
 
     def mark_broken(self) -> None:
         """The worker died: the next task gets another.
@@ -101,7 +112,8 @@ def open_slots(n_slots: int, environment: Mapping[str, str]) -> Iterator[list[Sl
     mp.set_forkserver_preload(list(PRELOADED))
     slots = [Slot(str(Path.cwd()), environment) for _ in range(n_slots)]
     try:
-        yield slots
+        with log_of_threads():
+            yield slots
     finally:
         for slot in slots:
             slot.close(kill=True)
@@ -180,6 +192,8 @@ class SlotsPlugin(TellsWhy, multiproc.MultiProcPlugin):
         super()._send_procs_to_workers(updatehash=updatehash, graph=graph)
         if self.pending_tasks and not self._taskresult and self._signals.arrived is None:
             self._ended.wait(LONGEST_WAIT_S)
+            for slot in self._slots:
+                slot.give_up_if_silent()
         self._signals.deliver()
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:

@@ -16,6 +16,8 @@ DEAD_WORKER = "the worker process died"
 #: What nipype's cluster plugins say of a job that was killed.
 LOST_JOB = "results file does not exist"
 ERROR_FILE = "error.json"
+#: How Python, numpy and the system say that memory ran out, in the last line of a traceback.
+MEMORY_RAN_OUT = ("MemoryError", "can't start new thread", "Cannot allocate memory", "bad_alloc")
 
 
 class ProgressLike(Protocol):
@@ -112,7 +114,7 @@ def error_of(node: Any) -> R2starError:
 def fault_of(traceback: str, what: str, mem_gb: float = 1.0) -> R2starError:
     """What a traceback of the engine itself means: disk or memory, else the program's own fault."""
     cause = last_line(traceback)
-    if cause.startswith("MemoryError"):
+    if any(words in cause for words in MEMORY_RAN_OUT):
         needed = f"about {mem_gb:.1f} GB are needed"
         return EnvironmentFault("E603", "memory ran out", needed, "raise the limit or lower --nprocs")
     return fault_in_text(traceback) or ProcessingError(

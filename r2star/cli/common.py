@@ -52,7 +52,9 @@ def run_command(command: Callable[[list[str]], int], argv: list[str] | None) -> 
         if "--debug" in arguments:
             traceback.print_exc()
         return error.exit_code
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "can't start new thread" not in str(error):
+            raise
         say_error(
             EnvironmentFault(
                 "E603", "memory ran out", "more of it is needed", "use a larger machine or fewer processes"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing as mp
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from r2star.bids.units import Unit
 from r2star.cli.common import say, say_notice
 from r2star.errors import EnvironmentFault, Notice
+from r2star.runs.pools import has_fallen_silent
 from r2star.settings import Settings
+from r2star.workflows.logs import log_of_threads
 
 #: A page of a head at 1 mm takes about this much memory, GiB.
 MEMORY_GB = 1.5
@@ -51,18 +53,32 @@ def _write_apart(participants: Sequence[str], output_dir: Path, bids_dir: Path, 
         for one in participants:
             try:
                 running[pool.submit(_write, one, output_dir, bids_dir)] = one
-            except (BrokenProcessPool, OSError) as error:
+            except (RuntimeError, OSError) as error:  # a broken pool, or no memory for a thread or a process
                 _tell(error, one)
-        for done in as_completed(running):
-            failure = done.exception()
-            if failure is not None:
-                _tell(failure, running[done])
-        pool.shutdown()
+        with log_of_threads():
+            for done in _as_they_end(pool, running):
+                failure = done.exception()
+                if failure is not None:
+                    _tell(failure, running[done])
+            pool.shutdown()
     except BaseException:
         for process in list((pool._processes or {}).values()):
             process.kill()
         pool.shutdown(wait=False, cancel_futures=True)
         raise
+
+
+def _as_they_end(pool: ProcessPoolExecutor, running: Iterable[Future[None]]) -> Iterator[Future[None]]:
+    """Tasks as they end; where nothing can be heard of them any more they end as if their processes had died."""
+    waiting = set(running)
+    while waiting:
+        ended, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+        yield from ended
+        if waiting and has_fallen_silent(pool):
+            for process in list((pool._processes or {}).values()):
+                process.kill()
+            for one in waiting:
+                one.set_exception(BrokenProcessPool("the pool fell silent"))
 
 
 def _write(participant: str, output_dir: Path, bids_dir: Path) -> None:

@@ -17,6 +17,7 @@ import json
 import multiprocessing as mp
 import os
 import pkgutil
+import resource
 import shutil
 import signal
 import struct
@@ -194,17 +195,18 @@ class Nursery:
         """Calls since `set_kill`."""
         return int(struct.unpack("2l", self._state.read_bytes())[0])
 
-    def start(self, *arguments: object) -> Started:
-        """Start ``r2star`` with some arguments."""
+    def start(self, *arguments: object, spare_memory: int | None = None) -> Started:
+        """Start ``r2star``; no process of it may map more than ``spare_memory`` bytes beyond what it has now."""
         assert self._process.stdin is not None
-        told = {"argv": [str(one) for one in arguments], "out": str(self._out), "errors": str(self._errors)}
+        told: dict[str, Any] = {"argv": [str(one) for one in arguments], "spare_memory": spare_memory}
+        told |= {"out": str(self._out), "errors": str(self._errors)}
         self._process.stdin.write(json.dumps(told) + "\n")
         self._process.stdin.flush()
         return Started(self, int(self.answer()), self._out, self._errors)
 
-    def run(self, *arguments: object) -> Started:
+    def run(self, *arguments: object, spare_memory: int | None = None) -> Started:
         """A run to its end."""
-        started = self.start(*arguments)
+        started = self.start(*arguments, spare_memory=spare_memory)
         started.wait()
         return started
 
@@ -238,6 +240,9 @@ def _child(told: dict[str, Any]) -> None:
         os.close(opened)
     forking = mp.get_context("fork")
     mp.get_context = lambda method=None: forking  # type: ignore[assignment,method-assign]
+    if told["spare_memory"] is not None:
+        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + told["spare_memory"],) * 2)
     from r2star.cli.app import main
 
     os._exit(main(told["argv"]))

@@ -218,6 +218,28 @@ def test_a_memory_limit_is_told_and_never_waited_for(tmp_path: Path, r2star: b.R
     assert b.states(tmp_path / "out")["sub-01"]["state"] == "failed_env"
 
 
+@pytest.mark.faults
+def test_a_limit_on_memory_at_any_stage_of_a_unit(tmp_path: Path, nursery: Nursery) -> None:
+    case = measured_case(nursery, tmp_path)
+    case.learn()
+    told = []
+    for spare_mib in (1, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768):
+        case.clear()
+        done = case.nursery.run(*case.words, spare_memory=spare_mib << 20)
+        code, complained = done.wait(), done.stderr
+        told.append((spare_mib, code, complained))
+        assert "Traceback" not in complained, (spare_mib, complained)
+        if code:
+            assert code in (1, 4), (spare_mib, code, complained)
+            errors = [line for line in complained.splitlines() if line.startswith("ERROR R2S-E6")]
+            assert errors, (spare_mib, complained)
+            assert "memory" in errors[0], errors
+        assert_no_partial_file(case.out, case.reference)
+        case.check_mended()
+    print("memory:", *told, sep="\n")  # noqa: T201
+    assert {code for _, code, _ in told} > {0}
+
+
 def workers_of(pid: int) -> list[int]:
     """Processes below a process, the nearest first."""
     found, queue = [], [pid]

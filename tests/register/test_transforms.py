@@ -18,6 +18,7 @@ from r2star.register.transforms import (
     Field,
     jacobian_determinant,
     map_points,
+    read_affine,
     read_composite,
     write_composite,
 )
@@ -92,6 +93,44 @@ def test_a_warp_that_is_not_finite_is_not_read(tmp_path: Path, chain: list[Affin
         file["TransformGroup/2/TransformParameters"][17] = np.nan
     with pytest.raises(ProcessingError, match="not finite"):
         read_composite(path)
+
+
+@pytest.mark.parametrize(
+    ("link", "name", "size"),
+    [
+        (1, "TransformParameters", 11),
+        (1, "TransformFixedParameters", 1),  # numpy would repeat it along three axes
+        (2, "TransformParameters", 3 * 60),
+        (2, "TransformFixedParameters", 20),
+    ],
+)
+def test_a_transform_of_another_shape_is_not_read(
+    tmp_path: Path, chain: list[Affine | Field], link: int, name: str, size: int
+) -> None:
+    path = write_composite(tmp_path / "x.h5", chain)
+    with h5py.File(path, "r+") as file:
+        item = file[f"TransformGroup/{link}"]
+        values = np.resize(item[name][...], size)
+        del item[name]
+        item[name] = values
+    with pytest.raises(ProcessingError, match=r"E404.*numbers") as caught:
+        read_composite(path)
+    assert caught.value.path == str(path)
+
+
+def test_half_a_file_is_not_read(tmp_path: Path, chain: list[Affine | Field]) -> None:
+    path = write_composite(tmp_path / "x.h5", chain)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ProcessingError, match=r"E404.*can't be read"):
+        read_composite(path)
+
+
+def test_a_linear_registration_gives_affines_alone(tmp_path: Path, chain: list[Affine | Field]) -> None:
+    field, affine = chain
+    np.testing.assert_allclose(read_affine(write_composite(tmp_path / "a.h5", [affine])), affine.matrix)
+    for others in ([field, affine], []):
+        with pytest.raises(ProcessingError, match=r"E404.*linear registration"):
+            read_affine(write_composite(tmp_path / "b.h5", others))
 
 
 def test_something_else_is_no_transform(tmp_path: Path) -> None:
