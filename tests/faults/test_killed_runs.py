@@ -55,10 +55,11 @@ def fitted(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Case:
     return case
 
 
-def test_the_nursery_runs_what_a_user_runs(tmp_path: Path, fitted: Case, r2star: b.Run) -> None:
-    words = [tmp_path / "out" if word == fitted.out else word for word in fitted.words]
+def test_the_nursery_runs_what_a_user_runs(fitted: Case, r2star: b.Run) -> None:
+    plain = fitted.out.with_name("plain")
+    words = [plain if word == fitted.out else word for word in fitted.words]
     assert r2star("app", *words).returncode == 0
-    assert b.stable_tree(tmp_path / "out") == fitted.reference
+    assert b.stable_tree(plain) == fitted.reference
 
 
 @pytest.mark.parametrize(
