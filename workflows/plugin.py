@@ -81,7 +81,12 @@ class Slot:
 
     def give_up_if_silent(self) -> None:
         """Where nothing tells of a task's end any more, it has failed as if its worker had died."""
-        if self._pool is None or self._future is None or self._future.done() or not has_fallen_silent(self._pool):
+        if (
+            self._pool is None
+            or self._future is None
+            or self._future.done()
+            or not has_fallen_silent(self._pool)
+        ):
             return
         for worker in list((self._pool._processes or {}).values()):
             worker.kill()

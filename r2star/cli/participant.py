@@ -28,6 +28,7 @@ from r2star.runs.records import (
     changed_inputs,
     changed_outputs,
     failures_folder,
+    forget_failure,
     read_marker,
     record_failure,
 )
@@ -115,6 +116,8 @@ def is_to_run(unit: Unit, settings: Settings, locks: UnitLocks, outcome: Outcome
         return False
     if is_complete(unit, settings):
         outcome.unchanged += 1
+        # a disk that fills after the marker was written leaves both
+        forget_failure(settings.output_dir, unit.label)
         locks.release(unit.label)
         return False
     begin_unit(settings.output_dir, unit.label)

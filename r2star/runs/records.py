@@ -74,7 +74,7 @@ def write_marker(output_dir: Path, marker: Marker) -> Path:
     path = units_folder(output_dir) / f"{marker.unit}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(path, _sealed(vars(marker)))
-    (failures_folder(output_dir) / path.name).unlink(missing_ok=True)
+    forget_failure(output_dir, marker.unit)
     return path
 
 
@@ -179,6 +179,11 @@ def record_failure(
     path.parent.mkdir(parents=True, exist_ok=True)
     row = {**error.as_dict(), "unit": unit, "state": state or error.state, "seconds": seconds}
     write_text_atomically(path, json.dumps(row, indent=1, sort_keys=True) + "\n")
+
+
+def forget_failure(output_dir: Path, unit: str) -> None:
+    """A unit is complete: what is on record of an earlier failure goes."""
+    (failures_folder(output_dir) / f"{unit}.json").unlink(missing_ok=True)
 
 
 def read_failure(output_dir: Path, unit: str) -> dict[str, Any] | None:

@@ -20,6 +20,9 @@ import pytest
 from cases import Case, fitted_case, measured_case
 from nursery import Nursery
 
+from r2star.errors import EnvironmentFault
+from r2star.runs.records import record_failure
+
 WORDS = ("participant", "--fit-only", "--nprocs", "1")
 PAGE = 4096
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
@@ -117,6 +120,16 @@ def test_a_disk_that_fills_at_any_page(
     case = fitted_case(nursery, tmp_path)
     case.learn()
     fill(case, getattr(case, what), part, step)
+
+
+def test_a_failure_after_the_marker_is_forgotten_once_the_unit_is_found_complete(
+    tmp_path: Path, nursery: Nursery
+) -> None:
+    """As where the work folder fills just after the results were published."""
+    case = fitted_case(nursery, tmp_path)
+    case.learn()
+    record_failure(case.out, "sub-01", EnvironmentFault("E601", "no room to write"))
+    case.check_mended()
 
 
 @pytest.mark.faults
