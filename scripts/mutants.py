@@ -38,24 +38,25 @@ from cosmic_ray.plugins import get_operator, operator_names
 ROOT = Path(__file__).parents[1]
 CONTRACTS = "tests/contracts"
 PARTS = "tests/fit/test_fit_parts.py"
-EVERY_FIT = ("tests/contracts", "tests/fit/test_nonlinear.py", PARTS, "tests/fit/test_estatics.py")
+BOUNDS = "tests/fit/test_boundaries.py"
+EVERY_FIT = (BOUNDS, "tests/contracts", "tests/fit/test_nonlinear.py", PARTS, "tests/fit/test_estatics.py")
 #: Package, or module of it → its tests, the quickest first; after them, what pytest must be told besides.
 TESTS: dict[str, tuple[str, ...]] = {
     "regions": ("r2star/regions", "tests/regions", "tests/steps/test_region_table.py"),
     "images": ("r2star/images", "tests/images"),
     "fit": ("r2star/fit/decay.py", *EVERY_FIT),
-    "fit/arlo": (CONTRACTS, PARTS, "-karlo"),
-    "fit/loglinear": (CONTRACTS, PARTS, "tests/fit/test_nonlinear.py", "-kloglinear"),
-    "fit/weighted": (CONTRACTS, PARTS, "tests/fit/test_nonlinear.py", "-kweighted"),
-    "fit/nonlinear": ("tests/fit/test_nonlinear.py", CONTRACTS, "-knonlinear or test_nonlinear"),
-    "fit/rician": (CONTRACTS, PARTS, "tests/fit/test_rician_bias.py", "-krician"),
+    "fit/arlo": (BOUNDS, CONTRACTS, PARTS, "-karlo"),
+    "fit/loglinear": (BOUNDS, CONTRACTS, PARTS, "tests/fit/test_nonlinear.py", "-kloglinear"),
+    "fit/weighted": (BOUNDS, CONTRACTS, PARTS, "tests/fit/test_nonlinear.py", "-kweighted"),
+    "fit/nonlinear": (BOUNDS, "tests/fit/test_nonlinear.py", CONTRACTS, "-knonlinear or test_nonlinear"),
+    "fit/rician": (BOUNDS, CONTRACTS, PARTS, "tests/fit/test_rician_bias.py", "-krician"),
     "fit/moments": (PARTS, "tests/fit/test_rician_bias.py", "-kmoment or rician"),
     "fit/noise": ("r2star/fit/noise.py", PARTS, "-knoise or background"),
     "fit/denoise": ("tests/fit/test_denoise.py", "tests/steps/test_denoise.py"),
     "fit/saturation": ("tests/fit/test_saturation.py",),
     "fit/estatics": ("r2star/fit/estatics.py", "tests/fit/test_estatics.py"),
     "fit/joint": ("tests/fit/test_estatics.py",),
-    "fit/compiling": (PARTS,),
+    "fit/compiling": ("tests/fit/test_kernel_cache.py", PARTS),
 }
 ONLY = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not faults and not slow")
 #: The libraries' asserts are not rewritten for being imported early; nobody reads them.

@@ -119,7 +119,9 @@ def _part(image: FoundImage, own: Mapping[str, Any]) -> Part:
     """What the image holds: its ``part-`` entity, magnitude if it has none; ImageType must not contradict."""
     named = image.name.entities.get("part")
     image_type = own.get("ImageType")
-    words = image_type if isinstance(image_type, list) else []
+    # some converters leave the words as one text, as DICOM has them
+    words = image_type.split("\\") if isinstance(image_type, str) else image_type
+    words = words if isinstance(words, list) else []
     told = {_IMAGE_TYPE_PARTS[word] for word in words if isinstance(word, str) and word in _IMAGE_TYPE_PARTS}
     part = next((known for known in _PARTS if known == (named or "mag")), None)
     if part is None:

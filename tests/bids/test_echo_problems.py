@@ -262,6 +262,8 @@ def test_a_gap_in_the_numbering_is_told(dataset: Path, add_echoes: AddEchoes) ->
         (None, None, ""), (["ORIGINAL", "PRIMARY", "M", "ND"], None, ""),
         (["ORIGINAL", "P", "ND"], None, "E221"),
         (["DERIVED", "PHASE"], "mag", "E221"), (["ORIGINAL", "M"], "phase", "E221"), ("M", "mag", ""),
+        ("PHASE", None, "E221"), ("ORIGINAL\\PRIMARY\\P\\ND", "mag", "E221"), ("ORIGINAL\\M", "phase", "E221"),
+        ({"P": 1}, None, ""), (["M", ["P"], None, 3], "mag", ""),
     ],
 )  # fmt: skip
 def test_magnitude_is_assumed_without_part_unless_image_type_knows_better(
