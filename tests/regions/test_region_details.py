@@ -91,6 +91,17 @@ def test_a_single_voxel_is_few_and_none_is_no_region() -> None:
     assert "W463" not in rows["putamen"].warnings
 
 
+@pytest.mark.parametrize(("n_lost", "told"), [(0, False), (1, False), (5, False), (6, True), (10, True)])
+def test_a_region_that_lost_more_than_half_of_its_voxels_says_so(n_lost: int, told: bool) -> None:
+    values = np.full((10, 1, 1), 20.0)
+    values[:n_lost] = np.nan
+    (row, *_) = summarise_regions(
+        VoxelMaps(values), np.ones((10, 1, 1), np.uint8), [Region("caudate", "L", (1,))], voxel_volume_mm3=1.0
+    )
+    assert ("W467" in row.warnings) == told
+    assert row.n_valid == 10 - n_lost
+
+
 def test_an_outlier_lies_beyond_so_many_scaled_deviations() -> None:
     # median 100, median deviation 10: three scaled deviations are 44.478
     values = np.array(
