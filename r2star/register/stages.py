@@ -36,7 +36,7 @@ OTHER_FOCUS_LEVELS = tuple(
     for shrink, iterations in ((2, 40), (1, 30))
 )
 #: Where the box is nearly right already: image and iron together.
-REFINE_LEVELS = (Level(2, 20), Level(1, 15))
+REFINE_LEVELS = (Level(2, 20, floor=0.05), Level(1, 15, floor=0.05))
 SLOPPY_LEVELS = (Level(2, 20), Level(1, 10))
 
 
