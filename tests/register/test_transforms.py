@@ -140,6 +140,15 @@ def test_something_else_is_no_transform(tmp_path: Path) -> None:
         read_composite(path)
 
 
+def test_a_file_cut_short_anywhere_is_no_transform(tmp_path: Path, chain: list[Affine | Field]) -> None:
+    whole = write_composite(tmp_path / "x.h5", chain).read_bytes()
+    for size in (0, 1, 96, *range(500, len(whole) - 1, max(1, len(whole) // 40)), len(whole) - 1):
+        cut = tmp_path / "cut.h5"
+        cut.write_bytes(whole[:size])
+        with pytest.raises(ProcessingError, match="E404"):
+            read_composite(cut)
+
+
 def test_jacobian_of_an_affine_is_its_determinant(chain: list[Affine | Field]) -> None:
     grid = Grid((6, 7, 8), right_angled(OBLIQUE))
     found = jacobian_determinant([chain[1]], grid)
