@@ -216,9 +216,10 @@ def try_package(package: str, options: argparse.Namespace, done: dict[Mutant, di
         folder = options.folder or Path(name)
         if not (folder / PRISTINE).exists():
             copy_checkout(folder)
-            shutil.copytree(folder / "r2star", folder / PRISTINE / "r2star", symlinks=True)
+            without_link = shutil.ignore_patterns("workflows")
+            shutil.copytree(folder / "r2star", folder / PRISTINE / "r2star", ignore=without_link)
         # a run that was killed may have left its mutant behind
-        shutil.copytree(folder / PRISTINE, folder, dirs_exist_ok=True, symlinks=True)
+        shutil.copytree(folder / PRISTINE, folder, dirs_exist_ok=True)
         server, known = Server(folder, options.python), folder / "limits.json"
         limits: dict[str, float] = json.loads(known.read_text()) if known.exists() else {}
         for mutant in left:
