@@ -16,7 +16,7 @@ from scipy.stats import chi
 from r2star.fit import Status, compiling, estimate_noise_sigma, first_moment, fit_decay
 from r2star.fit.blocks import LANES
 from r2star.fit.elementary import fast_exp, fast_log
-from r2star.fit.moments import moment_slope
+from r2star.fit.moments import TABLE_SIGMAS, moment_slope
 
 
 def test_exp_and_log_are_right_to_the_last_bits() -> None:
@@ -41,6 +41,24 @@ def test_first_moment_is_the_integral_of_the_distribution(n_coils: int, signal: 
     reach = np.sqrt(signal**2 + 2 * n_coils) + 15
     integral = quad(lambda m: m * density(m), 0, reach, limit=200, epsabs=1e-12)[0]
     assert first_moment(signal, n_coils) == pytest.approx(integral, rel=1e-9)
+
+
+def test_far_above_the_noise_the_series_is_the_moment_to_twelve_digits() -> None:
+    s = np.array([40.0001, 41.0, 60.0, 300.0])
+    x = s * s / 4
+    exact = np.sqrt(np.pi / 2) * ((1 + 2 * x) * ive(0, x) + 2 * x * ive(1, x))
+    np.testing.assert_allclose(first_moment(s), exact, rtol=2e-13)
+
+
+@pytest.mark.parametrize("n_coils", [1, 4, 16, 32])
+def test_the_moment_goes_over_into_its_series_without_a_step(n_coils: int) -> None:
+    edge, reach = TABLE_SIGMAS * np.sqrt(n_coils), 0.01
+    below, above = (
+        first_moment([edge - reach, edge], n_coils),
+        first_moment([edge + reach, edge + 2 * reach], n_coils),
+    )
+    third = np.diff(np.concatenate([below, above]), n=3)
+    assert np.abs(third).max() < 1e-11 * edge  # of four points across the edge, all on one smooth curve
 
 
 @pytest.mark.parametrize("n_coils", [1, 2, 32])

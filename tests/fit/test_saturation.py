@@ -41,6 +41,12 @@ def test_a_cut_off_signal_is_found(kind: type, ceiling: float) -> None:
     assert found(head(ceiling, kind)) == ceiling
 
 
+def test_voxels_that_are_no_numbers_hide_no_saturation() -> None:
+    signal = head(900.0)
+    signal[:3, ..., 0], signal[3, ..., 0] = np.nan, np.inf
+    assert found(signal) == 900.0
+
+
 def test_whole_and_equal_signals_are_not_taken_for_saturated() -> None:
     rng = np.random.default_rng(0)
     assert found(head()) is None
