@@ -50,12 +50,15 @@ def _write_apart(participants: Sequence[str], output_dir: Path, bids_dir: Path, 
     pool = ProcessPoolExecutor(n_processes, mp_context=mp.get_context("forkserver"))
     running = {}
     try:
-        for one in participants:
-            try:
-                running[pool.submit(_write, one, output_dir, bids_dir)] = one
-            except (RuntimeError, OSError) as error:  # a broken pool, or no memory for a thread or a process
-                _tell(error, one)
         with log_of_threads():
+            for one in participants:
+                try:
+                    running[pool.submit(_write, one, output_dir, bids_dir)] = one
+                except (
+                    RuntimeError,
+                    OSError,
+                ) as error:  # a broken pool, or no memory for a thread or a process
+                    _tell(error, one)
             for done in _as_they_end(pool, running):
                 failure = done.exception()
                 if failure is not None:
