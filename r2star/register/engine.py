@@ -78,13 +78,18 @@ def from_ants(image: Any, grid: Grid, what: str) -> NDArray[np.float32]:
     Raises
     ------
     ProcessingError
-        E403 where ANTs returned another grid or values that are not finite.
+        E403 where ANTs returned another grid, be it of the same shape, or values that are not finite.
     """
     data = np.asarray(image.numpy(), dtype=np.float32)
     if data.shape != tuple(grid.shape):
         raise ProcessingError(
             "E403", f"ANTs gave {what} of shape {data.shape}", f"{tuple(grid.shape)} was asked for"
         )
+    affine = np.eye(4)
+    affine[:3, :3] = np.asarray(image.direction) * np.asarray(image.spacing)
+    affine[:3, 3] = image.origin
+    if not Grid(grid.shape, LPS @ affine).same_as(grid):
+        raise ProcessingError("E403", f"ANTs gave {what} in another place", "the grid that was asked for")
     if not np.isfinite(data).all():
         raise ProcessingError("E403", f"ANTs gave {what} with values that are not finite", "finite values")
     return data

@@ -175,8 +175,9 @@ class Nursery:
             environment |= self._counting()
         words = [sys.executable, __file__]
         self._process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+            start_new_session=True,
+        )  # fmt: skip
 
     def _counting(self) -> dict[str, str]:
         source, library = self._folder / "counter.c", self._folder / "counter.so"

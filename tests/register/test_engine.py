@@ -64,8 +64,22 @@ def test_an_old_output_does_not_pass_for_a_new_one(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("bad", [np.full((3, 3, 3), np.nan, np.float32), np.zeros((3, 3, 2), np.float32)])
 def test_an_output_that_cannot_be_used_is_an_error(bad: np.ndarray) -> None:
-    with pytest.raises(ProcessingError, match="E403"):
-        engine.from_ants(ants.from_numpy(bad), Grid((3, 3, 3), np.eye(4)), "a map")
+    image = ants.from_numpy(bad, direction=np.diag([-1.0, -1, 1]))
+    with pytest.raises(ProcessingError, match=r"E403.*(shape|finite)"):
+        engine.from_ants(image, Grid((3, 3, 3), np.eye(4)), "a map")
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_an_output_in_another_place_is_an_error(name: str) -> None:
+    grid = Grid((5, 6, 7), GRIDS[name])
+    image = engine.to_ants(Image(np.ones(grid.shape, np.float32), grid))
+    assert (engine.from_ants(image, grid, "a map") == 1).all()
+    changes = {"origin": np.array(image.origin) + 0.5, "spacing": np.array(image.spacing) * 1.01}
+    for key, changed in changes.items():
+        moved = image.clone()
+        getattr(moved, f"set_{key}")(tuple(changed))
+        with pytest.raises(ProcessingError, match=r"E403.*another place"):
+            engine.from_ants(moved, grid, "a map")
 
 
 def test_a_missing_transform_is_an_error(tmp_path: Path) -> None:

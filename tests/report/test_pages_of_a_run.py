@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from r2star.cli.reports import _tell
+from r2star.errors import EnvironmentFault
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -73,3 +76,9 @@ def test_a_page_that_can_not_be_written_loses_no_number(run: Run, tmp_path: Path
     assert "R2S-W530" in done.stderr
     assert (tmp_path / "out" / "sub-01" / "anat" / "sub-01_R2starmap.nii.gz").is_file()
     assert "\tok" in (tmp_path / "out" / "status.tsv").read_text()
+
+
+def test_a_page_without_room_is_the_error_of_the_run() -> None:
+    full = EnvironmentFault("E601", "no room to write", path="sub-01.html")
+    with pytest.raises(EnvironmentFault, match="E601"):
+        _tell(full, "01")
