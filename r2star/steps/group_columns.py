@@ -1,16 +1,19 @@
-"""Step: covariates as the columns that models take, one entry a visit. May import group, files and errors."""
+"""Step: covariates as the columns that models take, one entry a visit. May import group, bids and errors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from r2star.errors import InputError, Notice
+from r2star.group.ages import is_age_column
 from r2star.group.model import ColumnRule, ModelFile, ModelSpec
 from r2star.group.rows import CohortData
+from r2star.steps.ages import require_years
 from r2star.steps.group_fields import FIELD
 from r2star.steps.group_people import People, parse_level, parse_number
 from r2star.steps.group_visits import Visits
@@ -93,6 +96,9 @@ def _read_columns(
 
 def _numbers(cells: Sequence[Any], column: str) -> tuple[Any, list[Notice]]:
     values, notices = np.full(len(cells), np.nan), []
+    if is_age_column(column):
+        for path in dict.fromkeys(cell.path for cell in cells if cell is not None):
+            require_years(Path(path), column)
     for k, cell in enumerate(cells):
         if cell is not None:
             values[k], notice = parse_number(cell, column)

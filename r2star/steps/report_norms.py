@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from r2star.errors import InputError
 from r2star.group.ages import OLDEST_AGE
 from r2star.report.facts import NormRange
+from r2star.steps.ages import other_unit
 from r2star.steps.iron import load_calibration, load_norms
 
 FIELD_TESLA, FIELD_TOLERANCE_TESLA = 3.0, 0.2
@@ -68,13 +70,16 @@ def _by_age(region: str, age_years: float) -> NormRange | None:
 
 
 def age_of(bids_dir: Path, participant: str) -> float | None:
-    """A participant's age in years from participants.tsv; None where it is not told as a plain number."""
+    """A participant's age in years from participants.tsv; None where it is not told as a plain number of years."""
+    table = bids_dir / "participants.tsv"
     try:
-        with (bids_dir / "participants.tsv").open(newline="", encoding="utf-8-sig") as file:
+        if other_unit(table, "age")[0]:
+            return None
+        with table.open(newline="", encoding="utf-8-sig") as file:
             for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
                 if row.get("participant_id") in (participant, f"sub-{participant}"):
                     age = float(row.get("age") or "nan")
                     return age if 0 <= age <= OLDEST_AGE else None
-    except (OSError, ValueError, UnicodeDecodeError):
+    except (InputError, OSError, ValueError, UnicodeDecodeError):
         return None
     return None

@@ -39,6 +39,21 @@ def test_decimal_comma_is_an_error_with_its_row(study: Study) -> None:
     assert "row 7, column age: '34,5', a number with a decimal point" in str(error)
 
 
+@pytest.mark.parametrize("unit", ["months", "days", "Month"])
+def test_ages_in_another_unit_are_refused(study: Study, unit: str) -> None:
+    study.table.with_suffix(".json").write_text(json.dumps({"age": {"Units": unit}}))
+    error = study.fails(InputError, "E706")
+    assert f"column age is in {unit!r} by participants.json" in str(error)
+
+
+@pytest.mark.parametrize("about", [{"Units": "Years"}, {"Units": "yr."}, {}, "in years", {"Units": ""}])
+def test_ages_in_years_or_without_a_unit_are_taken(study: Study, about: object) -> None:
+    before = _estimate(study)
+    months = {"Units": "months"}
+    study.table.with_suffix(".json").write_text(json.dumps({"age": about, "age_at_onset": months}))
+    assert _estimate(study) == before
+
+
 def test_capped_age_counts_at_its_cap_with_a_warning(study: Study) -> None:
     study.set(7, "age", "89")
     plain = _estimate(study)
