@@ -5,22 +5,25 @@ Whole heads find each other by their outlines, so a template with its skull is s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from r2star.images import Image
-from r2star.register.align import coarse_copy
+from r2star.register.align import coarse_copy, sample_at, world_points
 from r2star.register.grids import box_grid, pull
-from r2star.register.linear import COARSE_MM, register_linear
-from r2star.register.measures import local_correlation
-from r2star.register.transforms import Warp
+from r2star.register.linear import COARSE_MM, register_linear, register_rigid
+from r2star.register.masks import head_threshold
+from r2star.register.measures import DARK_SHARE, local_correlation
+from r2star.register.transforms import Link, Warp, map_points
 
-#: Below this share of the bright voxels' value (98th percentile) a voxel is dark.
-DARK = 0.01
-#: With fewer dark voxels than this an image can't be a brain alone, and nothing more is tried.
-LEAST_DARK_SHARE = 0.3
+#: What shows more than this can't be a brain alone, mm³; more than the largest of brains.
+LARGEST_BRAIN_MM3 = 2.1e6
+#: Where heads are looked for around a brain: nearer than this a registration's error may matter, farther there is neck.
+SHELL_MM = (6.0, 25.0)
 #: By so much the brains must correlate better without the template's skull than with it.
 LEAST_GAIN = 0.05
 
@@ -32,7 +35,7 @@ def register_by_extent(fixed: Image, fixed_mask: Image, moving: Image, **options
     ``options`` are those of `register_linear`.
     """
     whole = register_linear(fixed, moving, **options)
-    if _dark_share(moving) < LEAST_DARK_SHARE:
+    if _shown_mm3(moving) > LARGEST_BRAIN_MM3:
         return fixed, whole
     inside = np.asarray(pull(fixed_mask, [], fixed.grid).data) > 0.5
     brain = replace(fixed, data=np.where(inside, fixed.data, 0).astype(np.float32))
@@ -43,10 +46,49 @@ def register_by_extent(fixed: Image, fixed_mask: Image, moving: Image, **options
     return (brain, alone) if gain > LEAST_GAIN else (fixed, whole)
 
 
-def _dark_share(image: Image) -> float:
-    """Share of voxels without signal."""
-    values = np.nan_to_num(np.asarray(image.data, np.float32))
-    return float(np.mean(values <= DARK * np.percentile(values, 98)))
+def register_rigid_by_extent(
+    fixed: Image, fixed_mask: Image, moving: Image, **options: Any
+) -> tuple[Image, Image, Warp]:
+    """Rigid registration of two contrasts of one head, of which the moving one may be a brain alone.
+
+    A brain alone is matched by the fixed image's brain and with its outline, which may be all that it has in common
+    with the fixed image. Returns the fixed image that was used, the mask within which the two can be compared, and
+    the registration. ``options`` are those of `register_rigid`.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    whole = register_rigid(fixed, moving, fixed_mask=fixed_mask, **options)
+    if shows_head(fixed, fixed_mask, moving, whole.fixed_to_moving):
+        return fixed, fixed_mask, whole
+    inside = np.asarray(fixed_mask.data) > 0.5
+    brain = replace(fixed, data=np.where(inside, fixed.data, 0).astype(np.float32))
+    near = distance_transform_edt(~inside, sampling=fixed_mask.grid.voxel_size_mm) < SHELL_MM[0]
+    around = replace(fixed_mask, data=near.astype(np.float32))
+    return brain, around, register_rigid(brain, moving, **options)
+
+
+def shows_head(fixed: Image, fixed_mask: Image, moving: Image, chain: Sequence[Link]) -> bool:
+    """Whether the moving image shows what the fixed one shows around the brain; also where that shows nothing."""
+    from scipy.ndimage import distance_transform_edt
+
+    low, other = coarse_copy(fixed, 4.0), coarse_copy(moving, 4.0)
+    inside = np.asarray(coarse_copy(fixed_mask, 4.0).data) > 0.5
+    away = distance_transform_edt(~inside, sampling=low.grid.voxel_size_mm)
+    around = (low.data > head_threshold(low.data)) & (away > SHELL_MM[0]) & (away < SHELL_MM[1])
+
+    def typical(where: NDArray[np.bool_]) -> float:
+        points = world_points(low.grid, np.argwhere(where).astype(np.float64))
+        values = sample_at(other, map_points(chain, points))
+        return float(np.nanmedian(values)) if np.isfinite(values).any() else float("nan")
+
+    return not typical(around) < DARK_SHARE * typical(inside)
+
+
+def _shown_mm3(image: Image) -> float:
+    """Volume of what is brighter than air, noise or not."""
+    low = coarse_copy(image, 4.0)
+    bright = np.asarray(low.data) > head_threshold(np.asarray(low.data))
+    return float(bright.sum()) * low.grid.voxel_volume_mm3
 
 
 def _brain_similarity(fixed: Image, fixed_mask: Image, moving: Image, found: Warp) -> float:

@@ -16,6 +16,7 @@ from r2star.atlas import load_atlas
 from r2star.errors import InputError, Notice, ProcessingError
 from r2star.images import Image, read_grid, read_image, to_canonical, write_image
 from r2star.register import engine, linear, measures, resample, stages
+from r2star.register.extent import register_rigid_by_extent
 from r2star.register.same_head import same_head_measures
 from r2star.register.transforms import read_composite, write_composite
 from r2star.steps.canonical import Target, read_canonical, read_target
@@ -207,10 +208,10 @@ def _one_head(
     """MEGRE rigidly on another image of the same head: both transforms, measures, notices."""
     threads = engine.limit_threads(run.n_threads)
     fixed, moving, mask = (read_canonical(path) for path in (fixed_path, moving_path, fixed_mask))
-    found = linear.register_rigid(
+    used, compared, found = register_rigid_by_extent(
         fixed,
+        mask,
         moving,
-        fixed_mask=mask,
         work_dir=run.out_dir,
         seed=run.seed,
         sloppy=run.sloppy,
@@ -219,7 +220,7 @@ def _one_head(
     forward = write_composite(run.out_dir / f"from-MEGRE_to-{to}_mode-image_xfm.h5", found.fixed_to_moving)
     backward = write_composite(run.out_dir / f"from-{to}_to-MEGRE_mode-image_xfm.h5", found.moving_to_fixed)
     chain = found.fixed_to_moving
-    values = measures.rigid_measures(fixed, moving, mask, chain) | same_head_measures(
+    values = measures.rigid_measures(used, moving, compared, chain) | same_head_measures(
         fixed, moving, mask, chain, work_dir=run.out_dir, seed=run.seed, n_threads=run.n_threads,
         step_mm=3.0 if run.sloppy else 2.0,
     )  # fmt: skip

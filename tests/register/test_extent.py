@@ -1,0 +1,81 @@
+"""Whole heads and brains alone, told apart with noise in the air, and placed by the outline that a brain alone has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from r2star.images import Grid, Image
+from r2star.register.extent import LARGEST_BRAIN_MM3, _shown_mm3, register_rigid_by_extent, shows_head
+from r2star.register.measures import rigid_measures
+from r2star.register.transforms import Affine, map_points
+
+_AFFINE = np.diag([3.0, 3, 3, 1])
+_AFFINE[:3, 3] = -96
+GRID = Grid((65, 65, 65), _AFFINE)
+PLACES_MM = np.stack(np.meshgrid(*[np.linspace(-96, 96, 65)] * 3, indexing="ij"), -1)
+BRAIN_MM, HEAD_MM = np.array([64.0, 78, 58]), np.array([82.0, 94, 78])
+
+
+def within(half_axes_mm: np.ndarray, places_mm: np.ndarray = PLACES_MM) -> np.ndarray:
+    return np.asarray((places_mm / half_axes_mm) ** 2).sum(-1) < 1
+
+
+def t1w() -> Image:
+    """A head with folds in its brain, dark around that, bright scalp."""
+    rng = np.random.default_rng(3)
+    folds = gaussian_filter(rng.normal(size=GRID.shape), 1.5)
+    values = np.where(within(BRAIN_MM), 100 + 20 * folds / folds.std(), 0)
+    values[within(HEAD_MM) & ~within(HEAD_MM - 9)] = 150
+    return Image(np.abs(values + 3 * rng.normal(size=GRID.shape)).astype(np.float32), GRID)
+
+
+def megre(motion: np.ndarray, scalp: float) -> Image:
+    """The same head after a motion, all of its brain alike, with noise in the air."""
+    rng = np.random.default_rng(4)
+    inverse = np.linalg.inv(motion)
+    places = PLACES_MM @ inverse[:3, :3].T + inverse[:3, 3]
+    values = 100.0 * within(BRAIN_MM, places)
+    values[within(HEAD_MM, places) & ~within(HEAD_MM - 9, places)] = scalp
+    noise = 4 * rng.normal(size=(2, *GRID.shape))
+    return Image(np.hypot(gaussian_filter(values, 0.4) + noise[0], noise[1]).astype(np.float32), GRID)
+
+
+MASK = Image(within(BRAIN_MM).astype(np.float32), GRID)
+STILL = [Affine(np.eye(4))]
+
+
+@pytest.mark.parametrize(("scalp", "expected"), [(60.0, True), (0.0, False)])
+def test_a_brain_alone_is_told_from_a_head(scalp: float, *, expected: bool) -> None:
+    moving = megre(np.eye(4), scalp)
+    assert shows_head(t1w(), MASK, moving, STILL) is expected
+    assert (_shown_mm3(moving) > LARGEST_BRAIN_MM3) is False  # what the scalp adds to this brain is little
+    slab = Grid(
+        (65, 65, 12), GRID.affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 28], [0, 0, 0, 1]])
+    )
+    assert shows_head(t1w(), MASK, Image(moving.data[:, :, 28:40], slab), STILL) is expected
+
+
+def test_where_the_fixed_image_is_a_brain_alone_nothing_is_missing() -> None:
+    bare = Image(np.where(within(BRAIN_MM), t1w().data, 0), GRID)
+    assert shows_head(bare, MASK, megre(np.eye(4), 0.0), STILL)
+
+
+def test_a_brain_alone_without_contrast_is_placed_by_its_outline(tmp_path: Path) -> None:
+    """Inside the mask there is nothing to go by, and the scalp of the T1w has no counterpart."""
+    motion = np.eye(4)
+    motion[:3, 3] = [4.0, -3.0, 5.0]
+    used, compared, found = register_rigid_by_extent(
+        t1w(), MASK, megre(motion, 0.0), work_dir=tmp_path, seed=1
+    )
+    points = PLACES_MM[within(BRAIN_MM)][::50]
+    away = map_points(found.fixed_to_moving, points) - points - motion[:3, 3]
+    assert np.linalg.norm(away, axis=1).max() < 1.0
+    assert not np.asarray(used.data)[~within(BRAIN_MM)].any()
+    told = rigid_measures(used, megre(motion, 0.0), compared, found.fixed_to_moving)
+    assert told["peak_contrast"] > 0.5  # by the outline; within the brain there is none
+    inside = rigid_measures(t1w(), megre(motion, 0.0), MASK, found.fixed_to_moving)
+    assert inside["peak_contrast"] < 0.1
