@@ -10,7 +10,7 @@ from pathlib import Path
 
 from r2star.bids.units import Unit
 from r2star.cli.common import say, say_notice
-from r2star.errors import EnvironmentFault, Notice
+from r2star.errors import EnvironmentFault, Notice, R2starError
 from r2star.runs.pools import has_fallen_silent
 from r2star.settings import Settings
 from r2star.workflows.logs import log_of_threads
@@ -94,7 +94,11 @@ def _tell(error: BaseException, participant: str) -> None:
     """Warn of a page that could not be made; a full or closed disk is the run's error, as everywhere."""
     if isinstance(error, EnvironmentFault) and error.code in ("E601", "E602"):
         raise error
-    died = isinstance(error, BrokenProcessPool)
-    what = "its process died (killed, or out of memory)" if died else f"{type(error).__name__}: {error}"
+    if isinstance(error, BrokenProcessPool):
+        what = "its process died (killed, or out of memory)"
+    elif isinstance(error, R2starError):
+        what = f"{error.code}, {error.message}" + (f" ({error.path})" if error.path else "")
+    else:
+        what = f"{type(error).__name__}: {error}"
     told = f"the report of sub-{participant} could not be made, its numbers stand: {' '.join(what.split())}"
     say_notice(Notice("W530", told, "run again: complete units are kept"))

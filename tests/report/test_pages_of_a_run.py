@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from r2star.cli.reports import _tell
-from r2star.errors import EnvironmentFault
+from r2star.errors import EnvironmentFault, InputError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -82,3 +82,10 @@ def test_a_page_without_room_is_the_error_of_the_run() -> None:
     full = EnvironmentFault("E601", "no room to write", path="sub-01.html")
     with pytest.raises(EnvironmentFault, match="E601"):
         _tell(full, "01")
+
+
+def test_what_a_page_failed_of_is_told_with_one_advice(capsys: pytest.CaptureFixture[str]) -> None:
+    _tell(InputError("E101", "cut short", "a whole file", "copy it again", path="T1w.nii.gz"), "01")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "E101, cut short, a whole file (T1w.nii.gz)" in line
+    assert line.count("Fix:") == 1
