@@ -20,6 +20,8 @@ from r2star.workflows.plugin import Slot
 from r2star.workflows.watcher import fault_of
 
 NO_THREAD = "can't start new thread"
+#: What these tests are about; older versions of pytest put their own hook in the place of the log's.
+dies_of_it = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 
 @pytest.fixture
@@ -44,6 +46,7 @@ def wait_for_silence(slot: Slot) -> None:
         time.sleep(0.01)
 
 
+@dies_of_it
 def test_a_task_of_a_silent_pool_fails_as_one_of_a_dead_worker(slot: Slot) -> None:
     future = slot.submit("no node", updatehash=False, taskid=1)
     wait_for_silence(slot)
@@ -53,6 +56,7 @@ def test_a_task_of_a_silent_pool_fails_as_one_of_a_dead_worker(slot: Slot) -> No
     slot.give_up_if_silent()  # once is enough
 
 
+@dies_of_it
 def test_pages_of_a_silent_pool_end_too(slot: Slot) -> None:
     future = slot.submit("no node", updatehash=False, taskid=1)
     assert slot._pool is not None
