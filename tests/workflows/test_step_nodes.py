@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -131,8 +133,20 @@ def test_a_killed_worker_fails_its_task_and_no_other(tmp_path: Path, numbers: Pa
     assert error_of(nodes["die"]).code == "E608"
 
 
+@pytest.fixture
+def new_forkserver() -> Iterator[None]:
+    """None that an earlier test has started: it has read the limits of its own time, as its children will."""
+    forkserver._forkserver._stop()
+    yield
+    forkserver._forkserver._stop()
+
+
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_a_worker_has_no_more_threads_than_the_run_allows(tmp_path: Path, n_threads: int) -> None:
+def test_a_worker_has_no_more_threads_than_the_run_allows(
+    tmp_path: Path, n_threads: int, monkeypatch: pytest.MonkeyPatch, new_forkserver: None
+) -> None:
+    for name, value in thread_limits(n_threads).items():  # as the run itself does before it has any worker
+        monkeypatch.setenv(name, value)
     graph = pe.Workflow("threads", base_dir=str(tmp_path))
     graph.config["execution"] = {**EXECUTION, "poll_sleep_duration": 0.0}
     graph.add_nodes([StepNode(CountThreads(), name="count")])
