@@ -49,8 +49,7 @@ def wait_for_silence(slot: Slot) -> None:
 @dies_of_it
 def test_a_task_of_a_silent_pool_fails_as_one_of_a_dead_worker(slot: Slot) -> None:
     future = slot.submit("no node", updatehash=False, taskid=1)
-    wait_for_silence(slot)
-    assert not future.done()
+    wait_for_silence(slot)  # from Python 3.12 on the pool itself tells of it before it falls silent
     slot.give_up_if_silent()
     assert isinstance(future.exception(timeout=0), BrokenProcessPool)
     slot.give_up_if_silent()  # once is enough
