@@ -19,6 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
+#: What Python says where memory does not suffice for one more thread.
+NO_THREAD = "can't start new thread"
+
 
 class R2starError(Exception):
     """An error with a code, the file it concerns and a way to mend it.

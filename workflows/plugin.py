@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from nipype.pipeline.plugins import multiproc
 
-from r2star.runs.pools import has_fallen_silent
+from r2star.runs.pools import give_up, has_fallen_silent, kill_workers
 from r2star.workflows.logs import log_of_threads, quieten_engine
 from r2star.workflows.signals import HeldSignals
 from r2star.workflows.watcher import DEAD_WORKER
@@ -88,9 +88,7 @@ class Slot:
             or not has_fallen_silent(self._pool)
         ):
             return
-        for worker in list((self._pool._processes or {}).values()):
-            worker.kill()
-        self._future.set_exception(BrokenProcessPool("the pool fell silent"))
+        give_up(self._pool, [self._future])
 
     def mark_broken(self) -> None:
         """The worker died: the next task gets another.
@@ -103,10 +101,8 @@ class Slot:
     def close(self, *, kill: bool = False) -> None:
         """End the worker; ``kill`` does not wait for its task."""
         if self._pool is not None:
-            workers = list((self._pool._processes or {}).values())
             if kill:
-                for worker in workers:
-                    worker.kill()
+                kill_workers(self._pool)
             self._pool.shutdown(wait=not kill, cancel_futures=True)
         self._pool, self._n_tasks, self.busy = None, 0, False
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from r2star.bids.units import Unit
-from r2star.errors import ERROR_KINDS, EnvironmentFault, ProcessingError, R2starError
+from r2star.errors import ERROR_KINDS, NO_THREAD, EnvironmentFault, ProcessingError, R2starError
 from r2star.files import fault_in_text
 from r2star.runs.records import read_marker, record_failure
 
@@ -17,7 +17,7 @@ DEAD_WORKER = "the worker process died"
 LOST_JOB = "results file does not exist"
 ERROR_FILE = "error.json"
 #: How Python, numpy and the system say that memory ran out, in the last line of a traceback.
-MEMORY_RAN_OUT = ("MemoryError", "can't start new thread", "Cannot allocate memory", "bad_alloc")
+MEMORY_RAN_OUT = ("MemoryError", NO_THREAD, "Cannot allocate memory", "bad_alloc")
 
 
 class ProgressLike(Protocol):

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from r2star.errors import EnvironmentFault, Notice, R2starError, UsageError
+from r2star.errors import NO_THREAD, EnvironmentFault, Notice, R2starError, UsageError
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,7 +53,7 @@ def run_command(command: Callable[[list[str]], int], argv: list[str] | None) -> 
             traceback.print_exc()
         return error.exit_code
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "can't start new thread" not in str(error):
+        if isinstance(error, RuntimeError) and NO_THREAD not in str(error):
             raise
         say_error(
             EnvironmentFault(

@@ -11,7 +11,7 @@ from pathlib import Path
 from r2star.bids.units import Unit
 from r2star.cli.common import say, say_notice
 from r2star.errors import EnvironmentFault, Notice, R2starError
-from r2star.runs.pools import has_fallen_silent
+from r2star.runs.pools import give_up, has_fallen_silent, kill_workers
 from r2star.settings import Settings
 from r2star.workflows.logs import log_of_threads
 
@@ -65,8 +65,7 @@ def _write_apart(participants: Sequence[str], output_dir: Path, bids_dir: Path, 
                     _tell(failure, running[done])
             pool.shutdown()
     except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.kill()
+        kill_workers(pool)
         pool.shutdown(wait=False, cancel_futures=True)
         raise
 
@@ -78,10 +77,7 @@ def _as_they_end(pool: ProcessPoolExecutor, running: Iterable[Future[None]]) -> 
         ended, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
         yield from ended
         if waiting and has_fallen_silent(pool):
-            for process in list((pool._processes or {}).values()):
-                process.kill()
-            for one in waiting:
-                one.set_exception(BrokenProcessPool("the pool fell silent"))
+            give_up(pool, waiting)
 
 
 def _write(participant: str, output_dir: Path, bids_dir: Path) -> None:

@@ -37,8 +37,7 @@ def register_by_extent(fixed: Image, fixed_mask: Image, moving: Image, **options
     whole = register_linear(fixed, moving, **options)
     if _shown_mm3(moving) > LARGEST_BRAIN_MM3:
         return fixed, whole
-    inside = np.asarray(pull(fixed_mask, [], fixed.grid).data) > 0.5
-    brain = replace(fixed, data=np.where(inside, fixed.data, 0).astype(np.float32))
+    brain = _within(fixed, np.asarray(pull(fixed_mask, [], fixed.grid).data) > 0.5)
     alone = register_linear(brain, moving, **options)
     gain = _brain_similarity(fixed, fixed_mask, moving, alone) - _brain_similarity(
         fixed, fixed_mask, moving, whole
@@ -61,9 +60,9 @@ def register_rigid_by_extent(
     if shows_head(fixed, fixed_mask, moving, whole.fixed_to_moving):
         return fixed, fixed_mask, whole
     inside = np.asarray(fixed_mask.data) > 0.5
-    brain = replace(fixed, data=np.where(inside, fixed.data, 0).astype(np.float32))
     near = distance_transform_edt(~inside, sampling=fixed_mask.grid.voxel_size_mm) < SHELL_MM[0]
     around = replace(fixed_mask, data=near.astype(np.float32))
+    brain = _within(fixed, inside)
     return brain, around, register_rigid(brain, moving, **options)
 
 
@@ -82,6 +81,11 @@ def shows_head(fixed: Image, fixed_mask: Image, moving: Image, chain: Sequence[L
         return float(np.nanmedian(values)) if np.isfinite(values).any() else float("nan")
 
     return not typical(around) < DARK_SHARE * typical(inside)
+
+
+def _within(image: Image, inside: NDArray[np.bool_]) -> Image:
+    """An image, dark but for a part of it."""
+    return replace(image, data=np.where(inside, image.data, 0).astype(np.float32))
 
 
 def _shown_mm3(image: Image) -> float:

@@ -1,8 +1,17 @@
-"""Whether a pool of processes still tells how its tasks end. Standard library only."""
+"""Pools of processes that have lost their workers or their voice. Standard library only."""
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+
+def kill_workers(pool: ProcessPoolExecutor) -> None:
+    """End a pool's processes at once, whatever they are at."""
+    for process in list((pool._processes or {}).values()):
+        process.kill()
 
 
 def has_fallen_silent(pool: ProcessPoolExecutor) -> bool:
@@ -12,3 +21,10 @@ def has_fallen_silent(pool: ProcessPoolExecutor) -> bool:
     """
     manager = getattr(pool, "_executor_manager_thread", None)
     return manager is not None and not manager.is_alive()
+
+
+def give_up(pool: ProcessPoolExecutor, waiting: Iterable[Future[Any]]) -> None:
+    """End a silent pool: its tasks fail as if their worker had died."""
+    kill_workers(pool)
+    for one in waiting:
+        one.set_exception(BrokenProcessPool("the pool fell silent"))

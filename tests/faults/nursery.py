@@ -110,6 +110,18 @@ OPENS(openat64, int f COMMA const char *a COMMA, f, a)
 """
 
 
+def check_gone(group: int) -> None:
+    """Nothing of a killed process group may be left."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.005)
+    raise AssertionError("a killed run left processes")
+
+
 class Started:
     """A run at work: its lines, its end."""
 
@@ -140,14 +152,7 @@ class Started:
 
     def check_gone(self) -> None:
         """No process of the group may be left."""
-        end = time.monotonic() + 10
-        while time.monotonic() < end:
-            try:
-                os.killpg(self.pid, 0)
-            except ProcessLookupError:
-                return
-            time.sleep(0.005)
-        raise AssertionError("a killed run left processes")
+        check_gone(self.pid)
 
     @property
     def stderr(self) -> str:

@@ -153,22 +153,7 @@ def test_killed_at_each_call_that_changes_the_disk_once_a_head_is_registered(
     kill_at_calls(registered, part, n_parts)
 
 
-MODEL = """
-schema_version = 1
-[reference]
-column = "group"
-level = "control"
-[outcome]
-regions = ["putamen"]
-[columns.group]
-kind = "category"
-role = "exposure"
-[columns.age]
-unit = "year"
-[[models]]
-name = "group"
-formula = "age + group"
-"""
+MODEL = Path(__file__).parents[1] / "group" / "model.toml"
 
 
 class Cohort:
@@ -176,9 +161,7 @@ class Cohort:
 
     def __init__(self, nursery: Nursery, bids: Path) -> None:
         self._nursery, self.out = nursery, bids / "derivatives/r2star"
-        model = bids.with_name("model.toml")
-        model.write_text(MODEL)
-        self._words = (bids, self.out, "group", "--model", model)
+        self._words = (bids, self.out, "group", "--model", MODEL)
         self.length_s = math.inf
         self.run()
         self.reference = b.tree(self.out)

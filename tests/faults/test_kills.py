@@ -14,6 +14,7 @@ from typing import Any
 
 import battery as b
 import pytest
+from nursery import check_gone
 
 COMMAND = "import sys; from r2star.cli.app import main; sys.exit(main())"
 STAGES = ("checking inputs", "fitting R2*", "writing results")
@@ -147,14 +148,7 @@ def kill_group(process: subprocess.Popen[str]) -> None:
     """SIGKILL to all of a run's processes at once, as a node that goes down."""
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            os.killpg(process.pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.02)
-    raise AssertionError("a killed run left processes")
+    check_gone(process.pid)
 
 
 def told_stages(process: subprocess.Popen[str]) -> Iterator[str]:

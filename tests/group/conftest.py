@@ -17,22 +17,7 @@ from r2star.simulate.cohort import simulate_cohort
 from r2star.steps.cohort import write_cohort
 from r2star.steps.group import GroupOutputs, analyse_group
 
-MODEL = """
-schema_version = 1
-[reference]
-column = "group"
-level = "control"
-[outcome]
-regions = ["putamen"]
-[columns.group]
-kind = "category"
-role = "exposure"
-[columns.age]
-unit = "year"
-[[models]]
-name = "group"
-formula = "age + group"
-"""
+MODEL = Path(__file__).with_name("model.toml").read_text()
 
 
 class Study:
