@@ -27,7 +27,10 @@ TEMPORARY_PREFIX = ".r2star-tmp-"
 
 _CHUNK = 1 << 20
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
-_ERRNO = re.compile(r"\[Errno (?P<number>\d+)\] (?P<words>[^:]*)(?:: )?(?P<names>.*)$")
+# "[Errno 28] No space left on device: 'from' -> 'to'", alone or within the text of another error
+_ERRNO = re.compile(
+    r"""\[Errno (\d+)\] [^:'"\\]*(?:: (['"])(?P<path>.+?)\2(?: -> (['"])(?P<target>.+?)\4)?)?"""
+)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -204,8 +207,9 @@ def fault_in_text(text: str) -> EnvironmentFault | None:
     for line in reversed(text.splitlines()):
         found = _ERRNO.search(line)
         if found is not None:
-            path = found["names"].rpartition(" -> ")[2].strip("'\"")
-            error = OSError(int(found["number"]), found["words"])
+            number = int(found[1])
+            error = OSError(number, os.strerror(number))
+            path = found["target"] or found["path"] or ""
             return write_fault(error, path) if is_write_fault(error) else None
     return None
 

@@ -15,6 +15,7 @@ from r2star.errors import EnvironmentFault
 from r2star.files import (
     TEMPORARY_PREFIX,
     AtomicFile,
+    fault_in_text,
     sha256_of,
     sweep_temporary,
     write_bytes_atomically,
@@ -163,3 +164,26 @@ def test_name_swept_before_it_was_locked_is_made_anew(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", sweep_first)
     assert write_text_atomically(tmp_path / "a", "x").read_text() == "x"
     assert len(swept) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("OSError: [Errno 28] No space left on device", ""),
+        ("OSError: [Errno 28] No space left on device: '/a b/c'", "/a b/c"),
+        ('OSError: [Errno 28] No space left on device: "/it\'s"', "/it's"),
+        ("OSError: [Errno 28] No space left on device: '/a/from' -> '/a/to'", "/a/to"),
+        (str(["OSError: [Errno 28] No space left on device\n", "\n", "When creating this crashfile"]), ""),
+        (str(["OSError: [Errno 28] No space left on device: '/a/c'\n", "\n", "and more: 'x'"]), "/a/c"),
+        ("OSError: [Errno 28] Driver write failed (file write failed: time = 7, filename = '/a/c')", ""),
+    ],
+)
+def test_the_fault_in_a_text_is_told_in_its_own_words(text: str, path: str) -> None:
+    fault = fault_in_text(f"Traceback\n{text}\nand the rest")
+    assert fault is not None
+    assert (fault.code, fault.found, fault.path) == (
+        "E601",
+        "no room to write (No space left on device)",
+        path,
+    )
+    assert fault_in_text(text.replace("28", "2")) is None

@@ -6,7 +6,6 @@ Points and displacements are RAS+ mm here, LPS+ in the file.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2star.errors import Notice, ProcessingError
+from r2star.files import write_bytes_atomically
 from r2star.images import Grid
 
 _FLIP = np.array([-1.0, -1.0, 1.0])
@@ -87,13 +87,15 @@ def map_points(chain: Sequence[Link], points: NDArray[np.float64]) -> NDArray[np
 def write_composite(path: Path, chain: Sequence[Link]) -> Path:
     """Write a chain as one compressed ITK composite transform, atomically.
 
+    The file is made in memory: on a full disk HDF5 complains in tracebacks of its own, and may crash as it closes.
+
     Raises
     ------
     ProcessingError
         E404 where a link holds values that are not finite: such a transform would move tissue anywhere.
+    EnvironmentFault
+        E601 disk or quota full, E602 no right to write there.
     """
-    import h5py
-
     values: NDArray[np.floating]
     for link in chain:
         values = link.matrix if isinstance(link, Affine) else link.displacement_mm
@@ -101,8 +103,14 @@ def write_composite(path: Path, chain: Sequence[Link]) -> Path:
             raise ProcessingError(
                 "E404", "a transform holds values that are not finite", "a finite transform"
             )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with h5py.File(temporary, "w") as file:
+    return write_bytes_atomically(path, _composite(chain))
+
+
+def _composite(chain: Sequence[Link]) -> bytes:
+    """The bytes of a composite file."""
+    import h5py
+
+    with h5py.File("composite.h5", "w", driver="core", backing_store=False) as file:
         text = h5py.string_dtype("ascii")
         for name, value in (("ITKVersion", "5.4"), ("HDFVersion", "1.12"), ("OSName", ""), ("OSVersion", "")):
             file.create_dataset(name, data=[value], dtype=text)
@@ -119,10 +127,8 @@ def write_composite(path: Path, chain: Sequence[Link]) -> Path:
             )
             item.create_dataset("TransformParameters", data=values, **packed)
             item.create_dataset("TransformFixedParameters", data=fixed)
-    with temporary.open("rb") as written:
-        os.fsync(written.fileno())
-    temporary.replace(path)
-    return path
+        file.flush()
+        return bytes(file.id.get_file_image())
 
 
 def read_composite(path: Path) -> list[Link]:

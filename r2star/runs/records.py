@@ -62,10 +62,13 @@ def kinds_folder(output_dir: Path) -> Path:
 
 
 def record_folders(output_dir: Path) -> tuple[Path, ...]:
-    """The root and every folder that holds records."""
+    """The root, ``logs`` and every folder in it, whatever records it holds; links are not followed."""
     logs = output_dir / "logs"
-    folders = (units_folder(output_dir), failures_folder(output_dir), kinds_folder(output_dir))
-    return (output_dir, logs, *folders)
+    return (
+        output_dir,
+        logs,
+        *sorted(path for path in logs.glob("*") if path.is_dir() and not path.is_symlink()),
+    )
 
 
 def write_marker(output_dir: Path, marker: Marker) -> Path:

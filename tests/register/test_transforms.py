@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import h5py
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from r2star.errors import ProcessingError
+from r2star.errors import EnvironmentFault, ProcessingError
 from r2star.images import Grid, Image
 from r2star.register import engine
 from r2star.register.transforms import (
@@ -158,3 +159,19 @@ def test_jacobian_of_an_affine_is_its_determinant(chain: list[Affine | Field]) -
 def test_outside_its_grid_a_field_moves_nothing(chain: list[Affine | Field]) -> None:
     far = np.array([[900.0, 0.0, 0.0]])
     np.testing.assert_array_equal(chain[0].map_points(far), far)
+
+
+def test_a_transform_that_finds_no_room_is_an_error_of_the_disk_and_leaves_nothing(
+    tmp_path: Path, chain: list[Affine | Field]
+) -> None:
+    _, hard = old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (1000, 7000, 20_000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        try:
+            with pytest.raises(EnvironmentFault) as error:
+                write_composite(tmp_path / "full.h5", chain)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        assert error.value.code == "E601"
+        assert list(tmp_path.iterdir()) == []
+    assert write_composite(tmp_path / "full.h5", chain).stat().st_size > 20_000

@@ -140,3 +140,17 @@ def test_one_record_tells_the_kind_of_all_results(tmp_path: Path) -> None:
     records.begin_unit(tmp_path, "sub-01")
     records.begin_unit(tmp_path, "sub-02")
     assert records.kinds_of_results(tmp_path) == []
+
+
+def test_every_folder_of_records_is_swept_and_no_link_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for folder in ("units", "reports", "of a later version"):
+        (tmp_path / "out/logs" / folder).mkdir(parents=True)
+    (tmp_path / "out/logs/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "out/logs/root_files.json").write_text("{}")
+    names = [path.name for path in records.record_folders(tmp_path / "out")]
+    assert names == ["out", "logs", "of a later version", "reports", "units"]
+    assert records.record_folders(tmp_path / "nothing yet") == (
+        tmp_path / "nothing yet",
+        tmp_path / "nothing yet/logs",
+    )
