@@ -1,7 +1,8 @@
 """Runs pytest in forks of a process that has imported the libraries; `mutants.py` starts it and tells it what.
 
 An order is a line of JSON on standard input, `arguments` for pytest and `cpu_s`, the processor time that the tests may
-take; the answer is a line on standard output. r2star itself is imported by the fork alone: it is what changes.
+take; without arguments, the folder of compiled kernels is told. The answer is a line on standard output. r2star itself
+is imported by the fork alone: it is what changes.
 """
 
 import importlib
@@ -32,7 +33,15 @@ def import_libraries() -> None:
     assert not any(name.split(".")[0] == "r2star" for name in sys.modules)
 
 
-def run_tests(arguments: list[str], cpu_s: float, output: int) -> None:
+def tell_kernel_folder() -> int:
+    """Print where the kernels of r2star, as it is now, are kept."""
+    from r2star.fit.compiling import kernel_cache
+
+    print(kernel_cache())
+    return 0
+
+
+def run_tests(arguments: list[str] | None, cpu_s: float, output: int) -> None:
     """In the fork: end with pytest's exit code."""
     os.setsid()
     resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_s) + 1, int(cpu_s) + 1))
@@ -42,7 +51,7 @@ def run_tests(arguments: list[str], cpu_s: float, output: int) -> None:
 
     code = 99
     try:
-        code = int(pytest.main(arguments))
+        code = tell_kernel_folder() if arguments is None else int(pytest.main(arguments))
     except BaseException:
         traceback.print_exc()
     finally:
@@ -51,24 +60,32 @@ def run_tests(arguments: list[str], cpu_s: float, output: int) -> None:
         os._exit(code)
 
 
-def answer(arguments: list[str], cpu_s: float) -> dict[str, object]:
+def answer(arguments: list[str] | None, cpu_s: float) -> dict[str, object]:
     """Run tests in a fork and wait for it."""
     with tempfile.TemporaryFile() as output:
         child = os.fork()
         if child == 0:
             run_tests(arguments, cpu_s, output.fileno())
-        start = time.monotonic()
+        start, stopped = time.monotonic(), ""
         while True:
             ended, status, usage = os.wait4(child, os.WNOHANG)
             if ended:
                 break
             if time.monotonic() - start > LONGEST_S:
                 os.killpg(child, signal.SIGKILL)
+                stopped = "clock"
             time.sleep(0.02)
         output.seek(max(0, output.seek(0, os.SEEK_END) - 400))
         end = output.read().decode(errors="replace")
     used = usage.ru_utime + usage.ru_stime
-    return {"exit": os.waitstatus_to_exitcode(status), "cpu_s": round(used, 2), "end": end}
+    if os.WIFSIGNALED(status) and used >= cpu_s and not stopped:
+        stopped = "processor time"
+    return {
+        "exit": os.waitstatus_to_exitcode(status),
+        "cpu_s": round(used, 2),
+        "stopped": stopped,
+        "end": end,
+    }
 
 
 if __name__ == "__main__":

@@ -4,8 +4,11 @@
 
 cosmic-ray finds the mutants; they are tried in a copy of the checkout. A mutant is killed when a test of its package
 fails, or takes many times the processor time of all of them without a mutant; a survivor is a line that no test holds.
-Mutants of annotations, which nothing runs, are left out. What was tried stands in FILE, a line a mutant: a run that
-was stopped goes on where it was.
+Time on the clock kills nothing: where it runs out, the mutant is tried again by the next run. Left out are mutants of
+annotations, which nothing runs, and those that Python refuses or warns of as it compiles them: any test kills these.
+
+What was tried stands in FILE, a line a mutant: a run that was stopped goes on where it was. A record holds as long as
+its module is the same, and that of a survivor as long as its tests are.
 
 What makes it cheap enough to be done, and costs no truth:
 
@@ -14,11 +17,12 @@ What makes it cheap enough to be done, and costs no truth:
   make a survivor of what it would have killed.
 - A mutant of `fit` finds the compiled kernels of the modules that do not import the mutated one; those of the
   mutated module and of all that import it are compiled anew, which numba does by itself for the former and which
-  an emptied cache brings about for the latter.
+  an emptied cache brings about for the latter. Numba knows a source by its time, so the time is put back as well.
 """
 
 import argparse
 import ast
+import hashlib
 import json
 import os
 import random
@@ -27,7 +31,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,12 +44,26 @@ from cosmic_ray.plugins import get_operator, operator_names
 ROOT = Path(__file__).parents[1]
 CONTRACTS = "tests/contracts"
 PARTS = "tests/fit/test_fit_parts.py"
+GRIDS = "tests/images/test_grid_rule.py"
 BOUNDS = "tests/fit/test_boundaries.py"
-EVERY_FIT = (BOUNDS, "tests/contracts", "tests/fit/test_nonlinear.py", PARTS, "tests/fit/test_estatics.py")
+EVERY_FIT = (
+    BOUNDS,
+    PARTS,
+    "tests/fit/test_saturation.py",
+    "tests/fit/test_nonlinear.py",
+    "tests/fit/test_estatics.py",
+)
+EVERY_FIT += (CONTRACTS, "tests/steps/test_fit_maps.py")
 #: Package, or module of it → its tests, the quickest first; after them, what pytest must be told besides.
 TESTS: dict[str, tuple[str, ...]] = {
     "regions": ("r2star/regions", "tests/regions", "tests/steps/test_region_table.py"),
-    "images": ("r2star/images", "tests/images"),
+    "images": (
+        GRIDS,
+        "tests/images/test_image_details.py",
+        "tests/images/test_file_integrity.py",
+        "r2star/images",
+        "tests/images",
+    ),
     "fit": ("r2star/fit/decay.py", *EVERY_FIT),
     "fit/arlo": (BOUNDS, CONTRACTS, PARTS, "-karlo"),
     "fit/loglinear": (BOUNDS, CONTRACTS, PARTS, "tests/fit/test_nonlinear.py", "-kloglinear"),
@@ -61,8 +81,10 @@ TESTS: dict[str, tuple[str, ...]] = {
 ONLY = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not faults and not slow")
 #: The libraries' asserts are not rewritten for being imported early; nobody reads them.
 ONLY += ("-W", "ignore::pytest.PytestAssertRewriteWarning")
-PRISTINE = ".without-mutant"
+LIMITS = "limits.json"
 LEAST_CPU_S, TIMES_CPU = 60.0, 5.0
+#: A number of the program is seldom whole: tests kill these by its type, whatever they look at.
+OF_BITS = ("_RShift", "_LShift", "_BitOr", "_BitAnd", "_BitXor", "_Invert")
 
 
 class Mutant(NamedTuple):
@@ -86,9 +108,49 @@ class Mutant(NamedTuple):
         assert changed is not None
         return str(changed)
 
+    @property
+    def state(self) -> str:
+        """What a survivor's record belongs to: a digest of its module, and one of its tests."""
+        names = [ROOT / name for name in self.tests if not name.startswith("-k")]
+        files = [path for name in names for path in (sorted(name.rglob("*.py")) if name.is_dir() else [name])]
+        return f"{digest([ROOT / self.file])} {digest(files)}"
+
+    def holds(self, record: dict[str, Any]) -> bool:
+        """Whether a record tells what would be found now."""
+        module, tests = self.state.split()
+        known = record.get("state", "- -").split()
+        expected = {"survived": (module, tests), "unknown": ()}.get(record["outcome"], (module, known[1]))
+        return tuple(known) == expected
+
+
+@cache
+def digest_of(path: Path) -> bytes:
+    """Digest of a file as it was at the start."""
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
+def digest(paths: list[Path]) -> str:
+    """One short digest of some files."""
+    return hashlib.sha256(b"".join(map(digest_of, paths))).hexdigest()[:12]
+
+
+def is_program(source: str) -> bool:
+    """Whether Python compiles it without complaint."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            compile(source, "mutant", "exec")
+        except (SyntaxError, SyntaxWarning):
+            return False
+    return True
+
 
 def copy_checkout(target: Path) -> None:
-    """Copy what git knows of, links as links."""
+    """Copy what git knows of, links as links, in the place of an earlier copy; compiled kernels stay."""
+    for path in list(target.rglob("*")):
+        is_ours = "__pycache__" not in path.parts and path != target / LIMITS
+        if is_ours and (path.is_symlink() or not path.is_dir()):
+            path.unlink(missing_ok=True)
     names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -140,15 +202,22 @@ class Server:
             command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def run(self, tests: tuple[str, ...], limit_s: float) -> dict[str, Any]:
-        """Exit code of the tests, their processor time and the end of what they printed."""
+    def _ask(self, **order: Any) -> dict[str, Any]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        order = {"arguments": [*ONLY, *tests], "cpu_s": limit_s}
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         answer: dict[str, Any] = json.loads(self.process.stdout.readline())
         return answer
+
+    def run(self, tests: tuple[str, ...], limit_s: float) -> dict[str, Any]:
+        """Exit code of the tests, their processor time, what stopped them and the end of what they printed."""
+        return self._ask(arguments=[*ONLY, *tests], cpu_s=limit_s)
+
+    def kernel_folder(self) -> Path | None:
+        """Where the kernels of the copy, as it is now, are kept; None where it can't be imported."""
+        answer = self._ask(arguments=None, cpu_s=LEAST_CPU_S)
+        return Path(answer["end"].split()[-1]) if answer["exit"] == 0 else None
 
     def close(self) -> None:
         """End the process."""
@@ -172,34 +241,48 @@ def dependants(module: str) -> set[str]:
         found |= more
 
 
-def kernel_folder(folder: Path, python: str) -> Path:
-    """Where the kernels of the copy, as it is now, are kept."""
-    code = "from r2star.fit.compiling import kernel_cache; print(kernel_cache())"
-    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([python, "-c", code], cwd=folder, env=environment, capture_output=True, check=True)
-    return Path(done.stdout.decode().strip())
-
-
-def try_mutant(server: Server, mutant: Mutant, python: str, limit_s: float) -> dict[str, Any]:
-    """What became of a mutant."""
+def try_mutant(server: Server, mutant: Mutant, limit_s: float) -> dict[str, Any]:
+    """What became of a mutant: survived, killed, unknown (no time on the clock) or no program."""
     path = server.folder / mutant.file
-    original = (server.folder / PRISTINE / mutant.file).read_text()
-    pristine = kernel_folder(server.folder, python) if "/fit/" in mutant.file else None
-    path.write_text(mutant.apply(original))
-    made = None
+    original, made = path.read_text(), None
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    pristine = server.kernel_folder() if "/fit/" in mutant.file else None
+    changed, known = mutant.apply(original), {**mutant._asdict(), "state": mutant.state}
+    if not is_program(changed):
+        return known | {"outcome": "no program"}
     try:
+        path.write_text(changed)
         if pristine is not None:
-            made = kernel_folder(server.folder, python)
+            made = server.kernel_folder()
+        if pristine is not None and made is not None:
             stale = [f"{name}.*" for name in dependants(Path(mutant.file).stem)]
             shutil.copytree(pristine, made, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*stale))
         answer = server.run(mutant.tests, limit_s)
-    except subprocess.CalledProcessError as error:  # the mutated module can't even be imported
-        answer = {"exit": 1, "cpu_s": 0.0, "end": error.stderr.decode()[-300:]}
     finally:
         path.write_text(original)
+        os.utime(path, ns=times)
         if made is not None:
             shutil.rmtree(made)
-    return mutant._asdict() | {"outcome": "survived" if answer["exit"] == 0 else "killed"} | answer
+    outcome = "survived" if answer["exit"] == 0 else "unknown" if answer["stopped"] == "clock" else "killed"
+    return known | {"outcome": outcome} | answer
+
+
+def tell(package: str, rows: list[dict[str, Any]]) -> float:
+    """Print what was found in a package; the share that was killed."""
+    survivors = [row for row in rows if row["outcome"] == "survived"]
+    harder = [row for row in rows if not row["operator"].endswith(OF_BITS)]
+    killed = 1 - len(survivors) / max(1, len(rows))
+    of_harder = sum(row["outcome"] == "killed" for row in harder)
+    late = sum(row["stopped"] == "processor time" for row in rows)
+    print(
+        f"{package}: {len(rows)} mutants tried, {killed:.1%} killed ({late} by their processor time); "
+        f"without operators of bits {of_harder} of {len(harder)}"
+    )
+    for row in sorted(survivors, key=lambda row: (row["file"], row["line"])):
+        print(
+            f"  survived: {row['file']}:{row['line']}:{row['column']} {row['operator']} {row['occurrence']}"
+        )
+    return killed
 
 
 def try_package(package: str, options: argparse.Namespace, done: dict[Mutant, dict[str, Any]]) -> float:
@@ -210,40 +293,33 @@ def try_package(package: str, options: argparse.Namespace, done: dict[Mutant, di
         if not options.module or path.stem in options.module
         for mutant in find_mutants(str(path.relative_to(ROOT)))
     ]
-    chosen = random.Random(options.seed).sample(every, min(options.sample, len(every)))
-    left = [mutant for mutant in chosen if mutant not in done]
+    random.Random(options.seed).shuffle(every)
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="r2star-mutants-") as name:
         folder = options.folder or Path(name)
-        if not (folder / PRISTINE).exists():
-            copy_checkout(folder)
-            without_link = shutil.ignore_patterns("workflows")
-            shutil.copytree(folder / "r2star", folder / PRISTINE / "r2star", ignore=without_link)
-        # a run that was killed may have left its mutant behind
-        shutil.copytree(folder / PRISTINE, folder, dirs_exist_ok=True)
-        server, known = Server(folder, options.python), folder / "limits.json"
-        limits: dict[str, float] = json.loads(known.read_text()) if known.exists() else {}
-        for mutant in left:
-            if time.monotonic() > options.end:
+        folder.mkdir(exist_ok=True)
+        copy_checkout(folder)
+        server = Server(folder, options.python)
+        limits = json.loads((folder / LIMITS).read_text()) if (folder / LIMITS).exists() else {}
+        for mutant in every:
+            if len(rows) == options.sample:
                 break
-            if str(mutant.tests) not in limits:
-                alone = server.run(mutant.tests, 3600.0)
-                assert alone["exit"] == 0, f"the tests fail without a mutant: {alone['end']}"
-                limits[str(mutant.tests)] = max(LEAST_CPU_S, TIMES_CPU * alone["cpu_s"])
-                known.write_text(json.dumps(limits))
-            done[mutant] = try_mutant(server, mutant, options.python, limits[str(mutant.tests)])
-            if options.results:
-                with options.results.open("a") as file:
-                    file.write(json.dumps(done[mutant]) + "\n")
+            if mutant not in done or not mutant.holds(done[mutant]):
+                if time.monotonic() > options.end:
+                    continue
+                if str(mutant.tests) not in limits:
+                    alone = server.run(mutant.tests, 3600.0)
+                    assert alone["exit"] == 0, f"the tests fail without a mutant: {alone['end']}"
+                    limits[str(mutant.tests)] = max(LEAST_CPU_S, TIMES_CPU * alone["cpu_s"])
+                    (folder / LIMITS).write_text(json.dumps(limits))
+                done[mutant] = try_mutant(server, mutant, limits[str(mutant.tests)])
+                if options.results:
+                    with options.results.open("a") as file:
+                        file.write(json.dumps(done[mutant]) + "\n")
+            if done[mutant]["outcome"] in ("killed", "survived"):
+                rows.append(done[mutant])
         server.close()
-    rows = [done[mutant] for mutant in chosen if mutant in done]
-    survivors = [row for row in rows if row["outcome"] == "survived"]
-    killed = 1 - len(survivors) / max(1, len(rows))
-    print(f"{package}: {len(rows)} of {len(every)} mutants tried, {killed:.1%} killed")
-    for row in sorted(survivors, key=lambda row: (row["file"], row["line"])):
-        print(
-            f"  survived: {row['file']}:{row['line']}:{row['column']} {row['operator']} {row['occurrence']}"
-        )
-    return killed
+    return tell(package, rows)
 
 
 def main() -> int:
