@@ -146,19 +146,23 @@ def is_program(source: str) -> bool:
 
 
 def copy_checkout(target: Path) -> None:
-    """Copy what git knows of, links as links, in the place of an earlier copy; compiled kernels stay."""
-    for path in list(target.rglob("*")):
-        is_ours = "__pycache__" not in path.parts and path != target / LIMITS
-        if is_ours and (path.is_symlink() or not path.is_dir()):
-            path.unlink(missing_ok=True)
-    names = subprocess.run(
+    """Make ``target`` hold what git knows of, links as links; what is there already is not touched, nor are kernels."""
+    listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    for name in filter(None, names.split("\0")):
-        if (ROOT / name).exists():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
+    names = {name for name in listed.split("\0") if name and (ROOT / name).exists()}
+    for path in list(target.rglob("*")):
+        name = str(path.relative_to(target))
+        is_ours = "__pycache__" not in path.parts and name not in names and name != LIMITS
+        if is_ours and (path.is_symlink() or not path.is_dir()):
+            path.unlink(missing_ok=True)
+    for name in names:
+        source, copy = ROOT / name, target / name
+        if source.is_symlink() or not copy.exists() or copy.read_bytes() != source.read_bytes():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.unlink(missing_ok=True)
+            shutil.copy2(source, copy, follow_symlinks=False)
 
 
 def annotations(source: str) -> list[tuple[int, int, int, int]]:

@@ -161,6 +161,16 @@ def test_a_zeroed_background_tells_nothing_and_residuals_do() -> None:
     assert np.isnan(nothing.sigma)
 
 
+def test_a_mask_says_where_there_is_air() -> None:
+    image, times = head(13.0, 6), np.arange(1, 7) * 0.004
+    image[:, :4] *= 5 / 13  # the mask leaves nothing else
+    mask = np.ones(image.shape[:-1], np.uint8)
+    mask[:, :4] = 0
+    estimate = estimate_noise_sigma(image, times, mask=mask)
+    assert (estimate.source, estimate.n_voxels > 3000) == ("background", True)
+    assert estimate.sigma == pytest.approx(5.0, rel=0.02)
+
+
 def test_status_names_and_meanings_make_a_lookup_table() -> None:
     assert [code.value for code in Status] == list(range(len(Status)))
     assert Status.OK == 0

@@ -80,6 +80,17 @@ def test_a_region_that_is_absent_has_no_asymmetry_and_fails_its_ratio() -> None:
     assert by_key["volume_ratio", "a", "L"].verdict == "fail"
 
 
+def test_a_region_that_the_atlas_gives_no_volume_is_not_judged() -> None:
+    atlas = {("a", "L"): 10.0, ("a", "R"): 10.0, ("b", "L"): 0.0, ("b", "R"): 5.0}
+    found = volume_measures({("a", "L"): 10.0, ("a", "R"): 10.0, ("b", "L"): 3.0, ("b", "R"): 5.0}, atlas)
+    assert [(one.metric, one.part, one.hemisphere, one.value) for one in found] == [
+        ("volume_ratio", "a", "L", 1.0),
+        ("volume_ratio", "a", "R", 1.0),
+        ("volume_ratio", "b", "R", 1.0),
+        ("volume_asymmetry", "a", "", 0.0),
+    ]
+
+
 def test_limits_are_taken_from_the_right_side() -> None:
     for name, metric in METRICS.items():
         if metric.limits is None:

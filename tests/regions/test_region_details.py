@@ -128,3 +128,24 @@ def test_a_label_that_the_atlas_does_not_expect_is_not_eroded() -> None:
             maps, labels, regions, voxel_volume_mm3=0.01, rule=rule, expected_volume_mm3=expected
         )
         assert row.n_valid == n_valid, expected
+
+
+def test_what_scaled_storage_leaves_of_the_background_is_background() -> None:
+    labels = np.array([0, 4e-4, -4e-4, 1, 1.0004], np.float32).reshape(5, 1, 1)
+    found = gather(VoxelMaps(np.arange(5.0).reshape(5, 1, 1)), labels, [0, 1])
+    assert found.of((0,)).size == 0
+    assert found.values["r2star_per_s"].tolist() == [3, 4]
+
+
+def test_a_side_without_label_has_a_row_of_no_voxels_and_no_numbers() -> None:
+    labels = np.ones((5, 5, 5), np.uint8)
+    rows = summarise_regions(
+        VoxelMaps(np.full((5, 5, 5), 20.0)), labels, [Region("caudate", "L", (1,))], voxel_volume_mm3=1.0
+    )
+    left, *without = rows
+    assert (left.n_voxels, left.n_valid, left.n_outliers) == (125, 125, 0)
+    for row in without:
+        assert (row.n_voxels, row.n_valid, row.n_outliers) == (0, 0, 0)
+        assert row.warnings == ("W462",)
+        numbers = [row.coverage, row.volume_mm3, *row.r2star_per_s.values(), row.r2star_stderr_per_s]
+        assert np.isnan(numbers).all()
