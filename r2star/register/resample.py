@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from r2star.register.align import world_points
 
 #: Voxels larger than this many label voxels are sampled at several points, and the label of most of them wins.
 _OVERSAMPLE_ABOVE = 1.25
+#: Where labels come to lie is looked for at points so far apart, around their box with a margin.
+_LOOK_EVERY_MM, _LOOK_AROUND_MM = 4.0, 12.0
 
 
 def resample_labels_array(labels: Image, transforms: Sequence[Path], grid: Grid) -> NDArray[np.uint16]:
@@ -28,16 +31,28 @@ def resample_labels_array(labels: Image, transforms: Sequence[Path], grid: Grid)
         E406 where a value comes out that went not in.
     """
     canonical = grid.canonical()
+    place, part = _where_it_lies(labels, transforms, canonical)
     factor = _oversampling(canonical, labels.grid)
-    fine = _finer(canonical, factor)
-    moved = engine.apply_transforms(labels, fine, transforms, "genericLabel", "the labels")
+    fine = _finer(part, factor)
+    moved = engine.apply_transforms(_held(labels, 2.0), fine, transforms, "genericLabel", "the labels")
     whole = np.rint(moved).astype(np.uint16)
     unknown = np.setdiff1d(np.unique(whole), np.unique(np.asarray(labels.data)))
     if np.abs(moved - whole).max(initial=0) > 1e-3 or (unknown != 0).any():
         raise ProcessingError(
             "E406", f"labels {unknown.tolist()[:5]} appeared in resampling", "the atlas' own labels"
         )
-    return np.ascontiguousarray(from_canonical(_commonest(whole, factor), grid), dtype=np.uint16)
+    result = np.zeros(canonical.shape, np.uint16)
+    result[place] = _commonest(whole, factor)
+    return np.ascontiguousarray(from_canonical(result, grid), dtype=np.uint16)
+
+
+def resample_mask(mask: Image, transforms: Sequence[Path], grid: Grid) -> NDArray[np.bool_]:
+    """A mask on ``grid``: where its linear interpolation is above one half."""
+    canonical = grid.canonical()
+    place, part = _where_it_lies(mask, transforms, canonical)
+    result = np.zeros(canonical.shape, bool)
+    result[place] = engine.apply_transforms(mask, part, transforms, "linear", "a mask") > 0.5
+    return np.ascontiguousarray(from_canonical(result, grid))
 
 
 def resample_values(
@@ -68,6 +83,54 @@ def nearest_by_world(image: Image, grid: Grid) -> NDArray[np.float32]:
     nearest[~inside] = 0
     values = np.asarray(image.data, np.float32)[tuple(np.moveaxis(nearest, -1, 0))]
     return np.where(inside, np.nan_to_num(values), np.float32(0)).astype(np.float32)
+
+
+def _where_it_lies(
+    image: Image, transforms: Sequence[Path], grid: Grid
+) -> tuple[tuple[slice, slice, slice], Grid]:
+    """The part of a canonical grid in which all that is not 0 in an image comes to lie, and some around it.
+
+    Most of a head holds no label, and ANTs takes its time for each voxel.
+    """
+    near = _held(image, _LOOK_AROUND_MM / min(image.grid.voxel_size_mm))
+    every = np.maximum(np.rint(_LOOK_EVERY_MM / np.array(grid.voxel_size_mm)).astype(int), 1)
+    box = Image(np.ones(near.grid.shape, np.float32), near.grid)
+    looked = engine.apply_transforms(box, _at_every(grid, every), transforms, "nearestNeighbor", "a box")
+    seen = np.argwhere(looked > 0.5)
+    if not seen.size:
+        return (slice(None), slice(None), slice(None)), grid
+    first = np.maximum((seen.min(axis=0) - 2) * every, 0)
+    last = np.minimum((seen.max(axis=0) + 2) * every + 1, grid.shape)
+    x, y, z = (slice(int(a), int(b)) for a, b in zip(first, last))
+    return (x, y, z), _part(grid, first, last)
+
+
+def _held(image: Image, margin_voxels: float) -> Image:
+    """What of an image is not 0, with a margin; the whole image where all is 0."""
+    held = np.argwhere(np.asarray(image.data) != 0)
+    if not held.size:
+        return image
+    margin = int(np.ceil(margin_voxels))
+    low, high = np.maximum(held.min(axis=0) - margin, 0), held.max(axis=0) + margin + 1
+    high = np.minimum(high, image.grid.shape)
+    cut = np.asarray(image.data)[tuple(slice(a, b) for a, b in zip(low, high))]
+    return replace(image, data=np.ascontiguousarray(cut), grid=_part(image.grid, low, high))
+
+
+def _part(grid: Grid, low: NDArray[np.int_], high: NDArray[np.int_]) -> Grid:
+    """The voxels ``low`` ≤ index < ``high`` of a grid."""
+    affine = grid.affine.copy()
+    affine[:3, 3] = world_points(grid, low.astype(np.float64))
+    x, y, z = (int(n) for n in high - low)
+    return Grid((x, y, z), affine)
+
+
+def _at_every(grid: Grid, every: NDArray[np.int_]) -> Grid:
+    """The grid of every so-manieth voxel."""
+    affine = grid.affine.copy()
+    affine[:3, :3] = affine[:3, :3] * every
+    x, y, z = (int(n) for n in np.ceil(np.array(grid.shape) / every))
+    return Grid((x, y, z), affine)
 
 
 def _oversampling(grid: Grid, labels: Grid) -> tuple[int, int, int]:

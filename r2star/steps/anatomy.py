@@ -261,7 +261,7 @@ def _to_template(
 def _brain(target: Target, backward: Path, path: Path, run: _Run) -> Path:
     """The template's brain mask on the grid of the head's file."""
     grid = read_grid(path)
-    brain = resample.resample_values(target.brain_mask, [backward], grid, fill=0.0) > 0.5
+    brain = resample.resample_mask(target.brain_mask, [backward], grid)
     if not brain.any():
         raise ProcessingError(
             "E407", "the registered brain mask is empty", "a brain inside the image", path=path

@@ -53,8 +53,8 @@ def resample_brain_mask(
     """The template's mask through ``transforms`` on the grid of ``like``, trimmed by the MEGRE at its rim."""
     source = read_canonical(brain_mask)
     reference = read_canonical(megre_reference)
-    share = resample.resample_values(source, transforms, reference.grid, fill=0.0)
-    mask = masks.refine_brain_mask(share > 0.5, np.asarray(reference.data), reference.grid)
+    inside = resample.resample_mask(source, transforms, reference.grid)
+    mask = masks.refine_brain_mask(inside, np.asarray(reference.data), reference.grid)
     grid = read_grid(like)
     stored = resample.nearest_by_world(Image(mask.astype(np.float32), reference.grid), grid)
     return Resampled(write_image(out_dir / "desc-brain_mask.nii.gz", stored > 0.5, grid, dtype=np.uint8), ())

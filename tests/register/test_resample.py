@@ -68,6 +68,38 @@ def test_a_large_voxel_takes_its_commonest_label() -> None:
     assert clear.mean() > 0.7
 
 
+@pytest.mark.parametrize("corner", [(5, 6, 7), (0, 0, 0), (22, 20, 21)])
+def test_looking_only_where_labels_lie_changes_nothing(tmp_path: Path, corner: tuple[int, int, int]) -> None:
+    """The same as ANTs on the whole of a grid that reaches far around, labels at the edge of their image too."""
+    labels = np.zeros(LABELS.shape, np.uint16)
+    labels[tuple(slice(a, a + 5) for a in corner)] = 301
+    labels[tuple(slice(a + 5, a + 8) for a in corner)] = 7
+    turn = np.eye(4)
+    turn[:2, :2] = [[0.8137, -0.7061], [0.6113, 0.9041]]
+    turn[:3, 3] = [3.1417, -4.2183, 2.3319]
+    path = write_composite(tmp_path / "turn.h5", [Affine(turn)])
+    affine = np.diag([1.0, 1.1, 0.9, 1])
+    affine[:3, 3] = [-40, -50, -45]
+    grid = Grid((110, 100, 105), affine)
+    image = Image(labels, LABELS)
+    found = resample.resample_labels_array(image, [path], grid)
+    whole = engine.apply_transforms(image, grid, [path], "genericLabel", "labels")
+    np.testing.assert_array_equal(found, np.rint(whole))
+    assert (found == 7).sum() > 10 < (found == 301).sum()
+    mask = Image((labels > 0).astype(np.float32), LABELS)
+    held = engine.apply_transforms(mask, grid, [path], "linear", "mask") > 0.5
+    np.testing.assert_array_equal(resample.resample_mask(mask, [path], grid), held)
+
+
+def test_labels_that_come_to_lie_nowhere_are_none(tmp_path: Path) -> None:
+    away = np.eye(4)
+    away[:3, 3] = 500
+    path = write_composite(tmp_path / "away.h5", [Affine(away)])
+    assert not resample.resample_labels_array(Image(two_blocks(), LABELS), [path], LABELS).any()
+    nothing = Image(np.zeros(LABELS.shape, np.uint16), LABELS)
+    assert not resample.resample_labels_array(nothing, [path], LABELS).any()
+
+
 def test_a_label_that_nobody_put_in_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "apply_transforms", lambda _m, grid, *_: np.full(grid.shape, 5, np.float32))
     with pytest.raises(ProcessingError, match="E406"):
