@@ -6,6 +6,7 @@ A chain leads from the fixed image's world to the moving image's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from r2star.images import Grid, Image
 from r2star.register.align import sample_at, world_points
 from r2star.register.transforms import Link, map_points
+
+#: A plane with this share of what others hold is where the view was cut; the first plane of a head holds less.
+_CUT_SHARE = 0.5
 
 
 def box_grid(grid: Grid, inside: NDArray[np.bool_], margin_mm: float, step_mm: float | None = None) -> Grid:
@@ -37,3 +41,27 @@ def pull(moving: Image, chain: Sequence[Link], grid: Grid) -> Image:
         voxels = np.stack(np.meshgrid(index, axes[1], axes[2], indexing="ij"), -1)
         slabs.append(sample_at(moving, map_points(chain, world_points(grid, voxels))))
     return Image(np.nan_to_num(np.concatenate(slabs)).astype(np.float32), grid)
+
+
+def in_view(image: Image) -> Image:
+    """An image without the planes of zeros next to a plane full of signal, as around a slab on a larger grid.
+
+    To a registration they are air, and a whole head would be squeezed into the slab. Zeros around a brain or a head
+    stay, as these end in small planes.
+    """
+    shown = np.nan_to_num(np.asarray(image.data)) != 0
+    kept = []
+    for axis in range(3):
+        counts = shown.sum(axis=tuple({0, 1, 2} - {axis}))
+        filled = np.flatnonzero(counts)
+        if not filled.size:
+            return image
+        full = _CUT_SHARE * np.median(counts[filled])
+        first, last = filled[0], filled[-1] + 1
+        kept.append(
+            slice(first if counts[first] > full else 0, last if counts[last - 1] > full else len(counts))
+        )
+    data = np.asarray(image.data)[tuple(kept)]
+    affine = image.grid.affine.copy()
+    affine[:3, 3] = world_points(image.grid, np.array([float(part.start) for part in kept]))
+    return replace(image, data=data, grid=Grid((data.shape[0], data.shape[1], data.shape[2]), affine))

@@ -42,6 +42,7 @@ class Thresholds:
     mirror_contrast: tuple[float, float] = (0.15, 0.05)
     warp_gain: tuple[float, float] = (0.15, 0.3)
     side_balance: tuple[float, float] = (0.6, 0.3)
+    half_balance: tuple[float, float] = (0.6, 0.3)
     contrast: tuple[float, float] = (0.15, 0.0)
 
 
@@ -118,20 +119,31 @@ def local_correlation(
     return float((correlation if signed else correlation**2).sum() / where.sum())
 
 
-def side_balance(
-    image: Image, chain: Sequence[Link], points: NDArray[np.float64], left: NDArray[np.bool_]
-) -> float:
-    """Share of the brain that an image shows on its poorer side over that on its better one; 1 where both are alike.
+def balance_measures(image: Image, mask: Image, chain: Sequence[Link]) -> Measures:
+    """How evenly an image shows the brain: the share it shows of a poorer half over that of the other; 1 where alike.
 
-    ``points`` (N, 3) are the brain's in the fixed world, ``left`` (N,) those of its left half. What lies outside the
-    view, or below ``DARK_SHARE`` of what the bright quarter of the brain has at least, is not shown.
+    ``mask`` is the fixed image's brain. ``side_balance`` compares left with right, where what lies outside the view is
+    not shown. ``half_balance`` is the lesser of front with back and top with bottom of what lies inside the view, as a
+    slab is no fault. Not shown is what is below ``DARK_SHARE`` of the least that the bright quarter of the brain has.
     """
+    inside = coarse_copy(mask, 3.0)
+    points = world_points(inside.grid, np.argwhere(np.asarray(inside.data) > 0.5).astype(np.float64))
     values = sample_at(coarse_copy(image, 3.0), map_points(chain, points))
-    if not np.isfinite(values).any():
-        return 0.0
+    seen = np.isfinite(values)
+    if not seen.any():
+        return {"side_balance": 0.0, "half_balance": 0.0}
     shown = values > DARK_SHARE * np.nanpercentile(values, 75)
-    sides = [float(shown[side].mean()) if side.any() else 0.0 for side in (left, ~left)]
-    return min(sides) / max(sides) if max(sides) > 0 else 0.0
+
+    def poorer(first: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+        shares = [float(shown[half].mean()) if half.any() else 0.0 for half in (first, other)]
+        return min(shares) / max(shares) if max(shares) > 0 else 0.0
+
+    left = points[:, 0] < points[:, 0].mean()
+    below = [points[:, axis] < points[seen, axis].mean() for axis in (1, 2)]
+    return {
+        "side_balance": poorer(left, ~left),
+        "half_balance": min(poorer(seen & half, seen & ~half) for half in below),
+    }
 
 
 def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
@@ -184,8 +196,7 @@ def rigid_measures(
     """Of two contrasts of one head: mutual information inside the mask, its fall when moved aside, and the share seen.
 
     ``peak_contrast`` is 1 − (largest mutual information at six displaced places) / (the one found): a registration
-    that sits on no peak has about 0 or less. ``side_balance`` is that of the moving image, left and right of the mask's
-    middle.
+    that sits on no peak has about 0 or less.
     """
     low, inside = coarse_copy(fixed, 3.0), coarse_copy(mask, 3.0)
     picked = np.asarray(inside.data) > 0.5
@@ -201,5 +212,4 @@ def rigid_measures(
         "mutual_information": found,
         "peak_contrast": 1 - aside / found if found > 0 else 0.0,
         "coverage": float(np.isfinite(seen).mean()) if seen.size else 0.0,
-        "side_balance": side_balance(moving, chain, points, points[:, 0] < points[:, 0].mean()),
     }

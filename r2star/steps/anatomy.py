@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from r2star.atlas import load_atlas
 from r2star.errors import InputError, Notice, ProcessingError
 from r2star.images import Image, read_grid, read_image, to_canonical, write_image
-from r2star.register import engine, linear, measures, resample, stages
+from r2star.register import engine, grids, linear, measures, resample, stages
 from r2star.register.extent import register_rigid_by_extent
 from r2star.register.same_head import same_head_measures
 from r2star.register.transforms import read_composite, write_composite
@@ -151,7 +151,7 @@ def align_megre_to_t1w(
     The T1w has no brain mask yet: that comes of its registration to the template, from which lesions are left out.
     """
     threads = engine.limit_threads(n_threads)
-    fixed, moving = read_canonical(t1w), read_canonical(megre_reference)
+    fixed, moving = read_canonical(t1w), grids.in_view(read_canonical(megre_reference))
     found = linear.register_rigid(
         fixed, moving, work_dir=out_dir, seed=random_seed, sloppy=sloppy, what="MEGRE to T1w"
     )
@@ -207,7 +207,8 @@ def _one_head(
 ) -> tuple[Path, Path, Path, tuple[Notice, ...]]:
     """MEGRE rigidly on another image of the same head: both transforms, measures, notices."""
     threads = engine.limit_threads(run.n_threads)
-    fixed, moving, mask = (read_canonical(path) for path in (fixed_path, moving_path, fixed_mask))
+    fixed, whole, mask = (read_canonical(path) for path in (fixed_path, moving_path, fixed_mask))
+    moving = grids.in_view(whole)
     used, compared, found = register_rigid_by_extent(
         fixed,
         mask,
@@ -220,7 +221,9 @@ def _one_head(
     forward = write_composite(run.out_dir / f"from-MEGRE_to-{to}_mode-image_xfm.h5", found.fixed_to_moving)
     backward = write_composite(run.out_dir / f"from-{to}_to-MEGRE_mode-image_xfm.h5", found.moving_to_fixed)
     chain = found.fixed_to_moving
-    values = measures.rigid_measures(used, moving, compared, chain) | same_head_measures(
+    values = measures.rigid_measures(used, moving, compared, chain)
+    values |= measures.balance_measures(whole, compared, chain)
+    values |= same_head_measures(
         fixed, moving, mask, chain, work_dir=run.out_dir, seed=run.seed, n_threads=run.n_threads,
         step_mm=3.0 if run.sloppy else 2.0,
     )  # fmt: skip
@@ -240,7 +243,7 @@ def _to_template(
     target, moving = read_target(load_atlas(atlas)), read_canonical(path)
     space, kind = target.atlas.space, run.kind
     found = stages.register_focused(
-        target.t1w, target.brain_mask, Image(target.in_regions, target.labels.grid), moving,
+        target.t1w, target.brain_mask, Image(target.in_regions, target.labels.grid), grids.in_view(moving),
         work_dir=run.out_dir, seed=run.seed, n_threads=run.n_threads, sloppy=run.sloppy,
         same_contrast=kind == "T1w", iron=None if r2star_map is None else iron_pair(r2star_map, target),
         lesions=None if lesion_mask is None else read_canonical(lesion_mask), what=f"{kind} to {space}",

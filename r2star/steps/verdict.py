@@ -16,7 +16,6 @@ from r2star.files import write_text_atomically
 from r2star.images import Image
 from r2star.regions.labelled import volumes_by_region
 from r2star.register import grids, measures, resample
-from r2star.register.align import world_points
 from r2star.register.transforms import Link, affine_part, jacobian_determinant
 from r2star.steps.canonical import Target, read_canonical, read_target
 
@@ -35,10 +34,7 @@ def template_measures(target: Target, moving: Image, chain: list[Link], backward
     low = grids.pull(moving, chain, coarse)
     determinant = jacobian_determinant(chain, box)
     moved = resample.resample_labels_array(labels, [backward], moving.grid)
-    seen, points = (
-        grids.pull(template, [], coarse).data,
-        world_points(coarse, np.argwhere(inside).astype(np.float64)),
-    )
+    seen = grids.pull(template, [], coarse).data
     return {
         "box_similarity": measures.local_correlation(
             grids.pull(template, [], box).data,
@@ -47,7 +43,7 @@ def template_measures(target: Target, moving: Image, chain: list[Link], backward
         ),
         "brain_similarity": measures.local_correlation(seen, low.data, inside, 2),
         "contrast": measures.local_correlation(seen, low.data, inside, 2, signed=True),
-        "side_balance": measures.side_balance(moving, chain, points, points[:, 0] < 0),
+        **measures.balance_measures(moving, target.brain_mask, chain),
         "jacobian_min": float(determinant.min()),
         "jacobian_max": float(determinant.max()),
         **measures.scale_measures(affine_part(chain)),

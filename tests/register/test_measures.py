@@ -89,15 +89,14 @@ def test_correlation_with_a_sign_tells_inverted_contrast() -> None:
     assert judge_registration({"contrast": -0.3}, measures.MEGRE_TO_TEMPLATE) == "pass"
 
 
-def seen_by(data: np.ndarray) -> float:
-    """Left against right of a head whose middle lies at x = 0, in voxels of 3 mm."""
+def seen_by(data: np.ndarray, measure: str = "side_balance") -> float:
+    """How evenly an image shows a brain of 41 × 40 × 40 voxels of 3 mm."""
     affine = np.diag([3.0, 3, 3, 1])
     affine[:3, 3] = [-60.0, 0, 0]
-    voxels = np.argwhere(np.ones((41, 40, 40), bool))[::7].astype(np.float64)
-    points = voxels @ affine[:3, :3].T + affine[:3, 3]
+    brain = Image(np.ones((41, 40, 40), np.float32), Grid((41, 40, 40), affine))
     shape = (data.shape[0], data.shape[1], data.shape[2])
     image = Image(data.astype(np.float32), Grid(shape, affine))
-    return measures.side_balance(image, [Affine(np.eye(4))], points, points[:, 0] < 0)
+    return measures.balance_measures(image, brain, [Affine(np.eye(4))])[measure]
 
 
 def test_half_a_head_is_uneven() -> None:
@@ -112,3 +111,18 @@ def test_half_a_head_is_uneven() -> None:
     # half of the putamen's distance from the middle to the side is cut off: told, and its region's coverage says more
     assert judge_registration({"side_balance": seen_by(whole[:29])}) == "doubtful"
     assert seen_by(whole[:, :, :15]) == pytest.approx(1, abs=0.02)  # a slab
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_half_a_head_is_missing_in_front_or_above(axis: int) -> None:
+    """Blanked inside the view; where the view ends there is nothing to tell, for a slab is no fault."""
+    whole = 100 + 10 * np.random.default_rng(4).normal(size=(41, 40, 40))
+    along = np.moveaxis(np.broadcast_to(np.arange(40)[:, None, None], (40, 41, 40)), 0, axis)
+    assert seen_by(whole, "half_balance") == pytest.approx(1, abs=0.02)
+    for kept in (along < 20, along >= 20):
+        half = seen_by(np.where(kept, whole, 0), "half_balance")
+        assert judge_registration({"half_balance": half}) == "fail"
+    assert seen_by(np.take(whole, range(20), axis=axis), "half_balance") == pytest.approx(1, abs=0.02)
+    slab = np.where((along >= 8) & (along < 30), whole, 0)  # zeros around a slab that lies a little low
+    assert seen_by(slab, "half_balance") > 0.6
+    assert seen_by(np.zeros_like(whole), "half_balance") == 0
