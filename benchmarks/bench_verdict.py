@@ -2,9 +2,10 @@
 
     python benchmarks/bench_verdict.py [--people 3] [--seed 7] [--t1w FILE ...] [--megre FILE ...] --work DIR
 
-Good: simulated people as they are, with thick slices and noise, as a slab, with large lesions. Broken: mirrored data
-under the same header, and every T1w with the MEGRE of all other people. Further T1w and MEGRE files (the latter root
-mean squares over echoes), each of somebody else, are paired with all others. Rows are Markdown.
+Good: simulated people as they are, with thick slices and noise, as a slab (also with zeros around it), with large
+lesions. Broken: mirrored data under the same header, half of the MEGRE blanked, and every T1w with the MEGRE of all
+other people. Further T1w and MEGRE files (the latter root mean squares over echoes), each of somebody else, are paired
+with all others. ``--only sub-01`` takes that T1w alone. Rows are Markdown.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from r2star.simulate.brain import BrainPlan
 from r2star.steps import anatomy
 from r2star.steps.simulate import write_brains
 
-MEASURES = ("peak_contrast", "mirror_contrast", "warp_gain")
+MEASURES = ("peak_contrast", "mirror_contrast", "warp_gain", "side_balance", "half_balance")
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ def variants(path: Path, folder: Path) -> Iterator[tuple[str, bool, Path]]:
     lesions = np.where(gaussian_filter(rng.normal(size=data.shape), 6) > 0.012, 1.6 * data, data)
     slab = grid.affine.copy()
     slab[:3, 3] += slab[:3, 2] * third
+    along = [
+        np.arange(n).reshape([-1 if k == axis else 1 for k in range(3)]) < n // 2
+        for axis, n in enumerate(data.shape)
+    ]
+    in_slab = abs(np.arange(data.shape[2]) - data.shape[2] // 2) < third // 2
     cases = {
         "as it is": (True, data, grid),
         "thick and noisy": (
@@ -82,8 +88,14 @@ def variants(path: Path, folder: Path) -> Iterator[tuple[str, bool, Path]]:
             Grid((*data.shape[:2], len(range(0, data.shape[2], 2))), grid.affine @ thick),
         ),
         "slab": (True, data[:, :, third : 2 * third], Grid((*data.shape[:2], third), slab)),
+        "zeros around a slab": (True, np.where(in_slab, data, 0), grid),
         "lesions": (True, lesions, grid),
         "mirrored": (False, data[::-1], grid),
+        "without its left": (False, np.where(along[0], 0, data), grid),
+        "without its back": (False, np.where(along[1], 0, data), grid),
+        "without its front": (False, np.where(along[1], data, 0), grid),
+        "without its bottom": (False, np.where(along[2], 0, data), grid),
+        "without its top": (False, np.where(along[2], data, 0), grid),
         "mirrored slab": (False, data[::-1, :, third : 2 * third], Grid((*data.shape[:2], third), slab)),
     }  # fmt: skip
     for name, (good, values, where) in cases.items():
@@ -121,6 +133,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--t1w", nargs="*", type=Path, default=[])
     parser.add_argument("--megre", nargs="*", type=Path, default=[])
+    parser.add_argument("--only", metavar="NAME")
     parser.add_argument("--work", type=Path, required=True)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -131,7 +144,7 @@ def main() -> None:
     heads += [Head(f"real {k + 1}", None, None, path) for k, path in enumerate(options.megre)]
     print(f"| pair | truth | {' | '.join(MEASURES)} | verdict |\n|---|---|{'---:|' * len(MEASURES)}---|")
     right = []
-    for one in (head for head in heads if head.t1w):
+    for one in (head for head in heads if head.t1w and options.only in (None, head.name)):
         for name, good, path in variants(one.megre, options.work) if one.megre else ():
             right.append(judge(one, path, f"MEGRE {name}", good=good, work=options.work))
         for other in (head for head in heads if head.megre and head is not one):
