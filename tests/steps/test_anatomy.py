@@ -134,14 +134,17 @@ def test_megre_is_put_on_the_t1w(
     assert json.loads(found.measures.read_text())["verdict"] == "pass"
 
 
-def test_half_a_head_is_no_head(registered: anatomy.TemplateRegistration, head: Path, tmp_path: Path) -> None:
-    """A MEGRE whose left half was blanked finds its T1w, and gives no table of the right half either."""
+@pytest.mark.parametrize(("axis", "told"), [(0, "side_balance"), (1, "half_balance")])
+def test_half_a_head_is_no_head(
+    axis: int, told: str, registered: anatomy.TemplateRegistration, head: Path, tmp_path: Path
+) -> None:
+    """A MEGRE whose left or back half was blanked finds its T1w, and gives no table of the other half either."""
     image = read_image(head)
-    data, half = np.asarray(image.data, np.float32), image.data.shape[0] // 2
+    data = np.asarray(image.data, np.float32)
     bright = np.where(data > 0.1 * data.max(), 1.2 * data.max() - data, 0.1 * data)
-    bright[:half] = 0
+    np.moveaxis(bright, axis, 0)[: data.shape[axis] // 2] = 0
     megre = write_image(tmp_path / "half.nii.gz", bright, image.grid)
-    with pytest.raises(ProcessingError, match=r"E410.*side_balance"):
+    with pytest.raises(ProcessingError, match=rf"E410.*{told}"):
         anatomy.register_megre_to_t1w(
             megre, head, registered.brain_mask, out_dir=tmp_path, random_seed=3, sloppy=True
         )
