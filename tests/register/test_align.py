@@ -44,6 +44,24 @@ def test_an_empty_image_is_an_error() -> None:
         find_start(fixed, Image(np.zeros(fixed.grid.shape, np.float32), fixed.grid), "x")
 
 
+@pytest.mark.parametrize("step_mm", [2.0, 5.0, 9.0, 40.0])
+def test_a_coarse_copy_is_smoothed_and_then_interpolated(step_mm: float) -> None:
+    """The same as a whole volume smoothed by scipy, read at the new voxels; NaN counts as 0."""
+    image = head()
+    image.data[3, 4, 5] = np.nan
+    coarse = coarse_copy(image, step_mm)
+    sigma = 0.35 * step_mm / 4 if step_mm > 4 else 0.0
+    smooth = gaussian_filter(np.nan_to_num(image.data).astype(np.float64), sigma, mode="nearest")
+    places = np.stack(np.meshgrid(*[np.arange(n) for n in coarse.grid.shape], indexing="ij"), -1)
+    to_voxels = np.linalg.inv(image.grid.affine) @ coarse.grid.affine
+    voxels = np.clip(places @ to_voxels[:3, :3].T + to_voxels[:3, 3], 0, np.array(smooth.shape) - 1)
+    world = voxels @ image.grid.affine[:3, :3].T + image.grid.affine[:3, 3]
+    expected = sample_at(Image(smooth, image.grid), world)
+    # sample_at reads 32-bit values
+    np.testing.assert_allclose(coarse.data, expected, atol=1e-5 * np.nanmax(image.data))
+    assert coarse.grid.shape == tuple(max(int(np.ceil(n * min(4 / step_mm, 1))), 2) for n in image.grid.shape)
+
+
 def test_a_coarse_copy_covers_the_same_place() -> None:
     fine = head()
     axes = np.indices(fine.grid.shape).astype(float)

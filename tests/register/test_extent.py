@@ -9,9 +9,17 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from r2star.images import Grid, Image
-from r2star.register.extent import LARGEST_BRAIN_MM3, _shown_mm3, register_rigid_by_extent, shows_head
+from r2star.register import extent
+from r2star.register.extent import (
+    CLOSED_SHARE,
+    LARGEST_BRAIN_MM3,
+    _shown,
+    register_by_extent,
+    register_rigid_by_extent,
+    shows_head,
+)
 from r2star.register.measures import rigid_measures
-from r2star.register.transforms import Affine, map_points
+from r2star.register.transforms import Affine, Warp, map_points
 
 _AFFINE = np.diag([3.0, 3, 3, 1])
 _AFFINE[:3, 3] = -96
@@ -52,7 +60,9 @@ STILL = [Affine(np.eye(4))]
 def test_a_brain_alone_is_told_from_a_head(scalp: float, *, expected: bool) -> None:
     moving = megre(np.eye(4), scalp)
     assert shows_head(t1w(), MASK, moving, STILL) is expected
-    assert (_shown_mm3(moving) > LARGEST_BRAIN_MM3) is False  # what the scalp adds to this brain is little
+    shown_mm3, closed_share = _shown(moving)
+    assert (shown_mm3 > LARGEST_BRAIN_MM3) is False  # what the scalp adds to this brain is little
+    assert (closed_share > CLOSED_SHARE) is expected
     slab = Grid(
         (65, 65, 12), GRID.affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 28], [0, 0, 0, 1]])
     )
@@ -62,6 +72,40 @@ def test_a_brain_alone_is_told_from_a_head(scalp: float, *, expected: bool) -> N
 def test_where_the_fixed_image_is_a_brain_alone_nothing_is_missing() -> None:
     bare = Image(np.where(within(BRAIN_MM), t1w().data, 0), GRID)
     assert shows_head(bare, MASK, megre(np.eye(4), 0.0), STILL)
+
+
+def brain_alone() -> Image:
+    """The T1w's brain alone, with other noise."""
+    noise = 3 * np.random.default_rng(9).normal(size=GRID.shape)
+    return Image(np.abs(np.where(within(BRAIN_MM), t1w().data, 0) + noise).astype(np.float32), GRID)
+
+
+@pytest.mark.parametrize(
+    ("moving", "shift_mm", "tried"),
+    [
+        (brain_alone(), 0.0, [False]),
+        (t1w(), 0.0, [True]),
+        (brain_alone(), 20.0, [False, True]),
+        (t1w(), 20.0, [True, False]),
+    ],
+)
+def test_the_likelier_registration_is_enough_where_it_is_sure(
+    monkeypatch: pytest.MonkeyPatch, moving: Image, shift_mm: float, tried: list[bool]
+) -> None:
+    """Which fixed images are registered: whole (True) or brain alone; both where the first one comes out wrong."""
+    asked: list[bool] = []
+    found = np.eye(4)
+    found[0, 3] = shift_mm
+
+    def registered(fixed: Image, _: Image) -> Warp:
+        asked.append(bool(np.asarray(fixed.data)[~within(BRAIN_MM)].any()))
+        return Warp([Affine(found)], [Affine(np.linalg.inv(found))])
+
+    monkeypatch.setattr(extent, "register_linear", registered)
+    used, _ = register_by_extent(t1w(), MASK, moving)
+    assert asked == tried
+    if shift_mm == 0:
+        assert bool(np.asarray(used.data)[~within(BRAIN_MM)].any()) is tried[0]
 
 
 def test_a_brain_alone_without_contrast_is_placed_by_its_outline(tmp_path: Path) -> None:
