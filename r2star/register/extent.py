@@ -20,7 +20,7 @@ from r2star.register.masks import head_threshold
 from r2star.register.measures import DARK_SHARE, local_correlation
 from r2star.register.transforms import Link, Warp, map_points
 
-#: What shows more than this can't be a brain alone, mm³; more than the largest of brains.
+#: What shows more than this, and has gaps, can't be a brain alone, mm³; more than the largest of brains.
 LARGEST_BRAIN_MM3 = 2.1e6
 #: Where heads are looked for around a brain: nearer than this a registration's error may matter, farther there is neck.
 SHELL_MM = (6.0, 25.0)
@@ -41,7 +41,7 @@ def register_by_extent(fixed: Image, fixed_mask: Image, moving: Image, **options
     whole or without what ``fixed_mask`` leaves out, and the registration. ``options`` are those of `register_linear`.
     """
     shown_mm3, closed_share = _shown(moving)
-    if shown_mm3 > LARGEST_BRAIN_MM3:
+    if closed_share >= CLOSED_SHARE and shown_mm3 > LARGEST_BRAIN_MM3:
         return fixed, register_linear(fixed, moving, **options)
     brain = _within(fixed, np.asarray(pull(fixed_mask, [], fixed.grid).data) > 0.5)
     found: dict[bool, tuple[float, Image, Warp]] = {}
