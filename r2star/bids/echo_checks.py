@@ -27,7 +27,12 @@ SHORTEST_ECHO_TIME_S = 2e-5
 #: Echo times (s) that differ by less are equal.
 SAME_ECHO_TIME_S = 1e-5
 #: One echo train has one value of each of these.
-_SHARED_KEYS = ("RepetitionTime", "RepetitionTimeExcitation", "FlipAngle", "MagneticFieldStrength")
+_SHARED_KEYS = (
+    "RepetitionTime", "RepetitionTimeExcitation", "FlipAngle", "MagneticFieldStrength", "MTState",
+    "MRAcquisitionType", "PhaseEncodingDirection",
+)  # fmt: skip
+#: Times between echoes differ, but none is so many times the longest of the others: a point has slipped.
+LARGEST_STEP_RATIO = 8.0
 
 
 @dataclass(frozen=True)
@@ -226,6 +231,15 @@ def check_repetition(
     if isinstance(repetition_s, int | float) and 0 < repetition_s < last.echo_time_s:
         found = f"EchoTime is {last.echo_time_s!r} s, later than {key}, {repetition_s!r} s"
         notices.append(Notice("W212", found, "check the unit of both in the sidecars", shown[last.path]))
+
+
+def check_spacing(echoes: Sequence[EchoFile], shown: Mapping[Path, str], notices: list[Notice]) -> None:
+    """Warn of a last echo that comes far later than the others lead one to expect."""
+    times = [echo.echo_time_s for echo in echoes]
+    steps = [after - before for before, after in pairwise(times)]
+    if len(steps) >= 2 and steps[-1] > LARGEST_STEP_RATIO * max(*steps[:-1], times[0]):
+        found = f"EchoTime is {times[-1]!r} s, the echo before it comes at {times[-2]!r} s"
+        notices.append(Notice("W216", found, "check EchoTime in the sidecar", shown[echoes[-1].path]))
 
 
 def check_numbering(echoes: Sequence[EchoFile], notices: list[Notice]) -> None:

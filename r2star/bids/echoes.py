@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from r2star.bids.echo_checks import (
+    SAME_ECHO_TIME_S,
     FoundImage,
     check_numbering,
     check_repetition,
     check_shared,
+    check_spacing,
     check_times,
     match_parts,
     one_image_an_echo,
@@ -38,6 +41,9 @@ _IMAGE_TYPE_PARTS: Mapping[str, Part] = {
     "M": "mag", "MAGNITUDE": "mag", "M_FFE": "mag", "P": "phase", "PHASE": "phase", "PHASE MAP": "phase",
     "R": "real", "REAL": "real", "I": "imag", "IMAGINARY": "imag",
 }  # fmt: skip
+#: Scanners call their own maps so: T2_STAR MAP, R2 STAR MAP, T1 MAP.
+_FITTED_MAP = re.compile(r"\b[TR][12].*MAP\b")
+_PHASE_UNITS = ("rad", "radian", "radians")
 
 
 def read_echoes(
@@ -76,6 +82,7 @@ def read_echoes(
     primary = echoes["mag"] or echoes["real"]
     check_shared(primary, metadata, shown)
     check_repetition(primary, metadata, shown, notices)
+    check_spacing(primary, shown, notices)
     check_numbering(primary, notices)
     return echoes, _without_repeats(notices)
 
@@ -121,8 +128,8 @@ def _part(image: FoundImage, own: Mapping[str, Any]) -> Part:
     image_type = own.get("ImageType")
     # some converters leave the words as one text, as DICOM has them
     words = image_type.split("\\") if isinstance(image_type, str) else image_type
-    words = words if isinstance(words, list) else []
-    told = {_IMAGE_TYPE_PARTS[word] for word in words if isinstance(word, str) and word in _IMAGE_TYPE_PARTS}
+    words = [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
+    told = {_IMAGE_TYPE_PARTS[word] for word in words if word in _IMAGE_TYPE_PARTS}
     part = next((known for known in _PARTS if known == (named or "mag")), None)
     if part is None:
         raise InputError(
@@ -132,14 +139,14 @@ def _part(image: FoundImage, own: Mapping[str, Any]) -> Part:
             "rename the file",
             path=image.shown,
         )
-    if len(told) == 1 and told != {part}:
-        raise InputError(
-            "E221",
-            f"ImageType says {told.pop()}",
-            f"part-{part} by its name",
-            "correct the name or the sidecar",
-            path=image.shown,
-        )
+    found = f"ImageType says {', '.join(told)}" if len(told) == 1 and told != {part} else ""
+    if any(_FITTED_MAP.search(word) for word in words):
+        found = "ImageType says a fitted map"
+    if part != "phase" and own.get("Units") in _PHASE_UNITS:
+        found = "Units are those of phase"
+    if found:
+        needed, fix = f"part-{part} by its name", "correct the name or the sidecar"
+        raise InputError("E221", found, needed, fix, path=image.shown)
     return part
 
 
@@ -188,6 +195,10 @@ def _echo_time_s(image: FoundImage, metadata: Mapping[str, Any], notices: list[N
         )
     if key != "EchoTime":
         notices.append(Notice("W208", "EffectiveEchoTime is used for want of EchoTime", path=image.shown))
+    other = metadata.get("EffectiveEchoTime", value)
+    if not isinstance(other, int | float) or not abs(other - value) <= SAME_ECHO_TIME_S:
+        found = f"EchoTime is {value!r} s, but EffectiveEchoTime {other!r}; EchoTime is used"
+        notices.append(Notice("W215", found, "delete the wrong one from the sidecar", image.shown))
     return float(value)
 
 

@@ -7,7 +7,7 @@ and only the folders of those participants are entered.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,17 +148,31 @@ def _folder_units(
         )
         return [_failed(folder.unit, problem, no_data=folder.problem is None)]
     keys = sorted(groups, key=lambda labels: tuple(natural_key(label) for label in labels))
-    return [
-        _unit(
-            folder,
-            dict(zip(UNIT_FIELDS.values(), key, strict=True)),
-            groups[key],
-            folders,
-            sidecars,
-            reference,
-        )
-        for key in keys
-    ]
+    units = []
+    for key in keys:
+        doubled = _same_run(key, groups)
+        own = folder if doubled is None else replace(folder, problem=folder.problem or doubled)
+        labels = dict(zip(UNIT_FIELDS.values(), key, strict=True))
+        units.append(_unit(own, labels, groups[key], folders, sidecars, reference))
+    return units
+
+
+def _same_run(
+    key: tuple[str | None, ...], groups: Mapping[tuple[str | None, ...], Sequence[FoundImage]]
+) -> InputError | None:
+    """Runs are numbers: run-1 and run-01 are one run, which would count twice or lose echoes to its other name."""
+
+    def numbered(labels: tuple[str | None, ...]) -> list[str | None]:
+        run = dict(zip(UNIT_FIELDS, labels)).get("run") or ""
+        same = f"{int(run)}" if run.isascii() and run.isdecimal() else run
+        return [same if name == "run" else label for name, label in zip(UNIT_FIELDS, labels)]
+
+    alike = [images for other, images in groups.items() if numbered(other) == numbered(key)]
+    if len(alike) < 2:
+        return None
+    names = " and ".join(sorted(images[0].path.name for images in alike))
+    needed, fix = "one spelling of a run is needed", "rename the files, or delete the copies"
+    return InputError("E205", f"{names} are of one run", needed, fix, path=groups[key][0].shown)
 
 
 def _unit(

@@ -38,6 +38,7 @@ class Status(IntEnum):
     RISING = 9, "The signal does not fall: R2* is zero or negative, kept as the optimum it is.", True
     ECHOES_DROPPED = 10, "The value is from the first echoes only; later ones are zero or in the noise.", True
     SATURATED = 11, "The first echoes are saturated; the value is from the later ones.", True
+    ECHO_LOST = 12, "An echo is exactly zero beside one of clear signal, which no decay gives.", False
 
     @property
     def label(self) -> str:

@@ -79,6 +79,17 @@ def check_falling(paths: Sequence[Path], samples: Sequence[NDArray[np.float32]])
     return notices
 
 
+def check_own_scales(paths: Sequence[Path], largest: Sequence[float]) -> list[Notice]:
+    """Warn (W308) where the largest value of all echoes is one: each was scaled by itself, or all are cut off.
+
+    The brightest voxel decays too. Scaled to one largest value each, the echoes would decay too slowly.
+    """
+    if len(largest) < 3 or len(set(largest)) > 1:
+        return []
+    found = f"the largest value of every echo is {largest[0]:g}, as if each had been scaled by itself"
+    return [Notice("W308", found, "export the series again with one scale for all echoes", paths[0].name)]
+
+
 def check_magnitude(path: Path, data: NDArray[Any]) -> list[Notice]:
     """Empty echoes are refused; voxels that are no magnitude are counted."""
     finite = np.isfinite(data)

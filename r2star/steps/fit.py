@@ -27,16 +27,13 @@ from r2star.images import Grid, ImageReader, ImageWriter, open_image
 from r2star.steps.echo_rules import check_one_grid
 from r2star.steps.echo_watch import EchoWatch
 from r2star.steps.field import read_dephasing
+from r2star.steps.fit_rules import check_counts, count_odd_rates, fit_notices, mark_lost, mark_noise
 from r2star.steps.noise import read_saturation, read_sigma
 
 #: Bytes of one slab of float32 echoes: large enough to keep two threads busy, small beside a head.
 SLAB_BYTES = 64 * 2**20
 #: Slices of a 4D file that are unpacked at a time.
 SPOOL_SLICES = 16
-#: As in `fit_decay` where σ is known: below so many σ in every echo there is no signal to fit.
-NOISE_FLOOR_SIGMAS = 3.0
-#: A unit whose fitted voxels rise with echo time in more than this share has its echoes or times mixed up.
-LARGEST_RISING_SHARE = 0.5
 
 #: Maps that a fit writes: file name → (key in `DERIVATIVES`, type).
 MAPS = {
@@ -84,9 +81,9 @@ def fit_maps(
     ------
     InputError
         E1 for an image, E301 for an echo without signal, E306 for echoes of different shapes, E303 where most of
-        the signal rises with echo time, E310 for two echoes that are one image.
+        the signal rises with echo time, E310 for two echoes that are one image, E312 where no voxel has a value.
     """
-    counts = np.zeros(256, np.int64)
+    counts, n_odd = np.zeros(256, np.int64), 0
     sigma, saturation = read_sigma(noise), read_saturation(noise)
     # three echoes and more tell their own error, what the model can't describe included
     known = sigma if len(echo_times_s) == 2 or METHODS[method].uses_noise_model else None
@@ -113,13 +110,15 @@ def fit_maps(
                 signal, echo_times_s, method=method, noise_sigma=known, n_threads=n_threads, dephasing=factor,
                 saturation_level=saturation,
             )  # fmt: skip
-            _mark_noise(decay, slab, sigma)
+            mark_noise(decay, slab, sigma)
+            mark_lost(decay, slab, echo_times_s, sigma)
             counts += np.bincount(decay.status.ravel(), minlength=256)
+            n_odd += count_odd_rates(decay)
             list(pool.map(ImageWriter.write_slices, writers, _maps_of(decay)))
         for reader in readers:
             reader.close()  # verifies the rest of the file
         watch.check(magnitude)
-        _check_rising(counts, magnitude)
+        check_counts(counts, magnitude[0])
         list(pool.map(ImageWriter.commit, writers))
     derivatives = [out_dir / name for name in MAPS]
     derivatives += _write_sidecars(out_dir, method, echo_times_s, denoising)
@@ -131,7 +130,11 @@ def fit_maps(
         by_key["residual"],
         by_key["fit_status"],
         tuple(derivatives),
-        tuple(dict.fromkeys(notice for reader in readers for notice in reader.notices)),
+        tuple(
+            dict.fromkeys(
+                [*(one for reader in readers for one in reader.notices), *fit_notices(counts, n_odd)]
+            )
+        ),
     )
 
 
@@ -216,29 +219,6 @@ def _maps_of(decay: Decay) -> Iterator[NDArray[np.generic]]:
     with np.errstate(divide="ignore", invalid="ignore"):
         t2star_s = np.where(decay.r2star_per_s > 0, 1.0 / decay.r2star_per_s, np.nan)
     yield from (decay.r2star_per_s, decay.r2star_se_per_s, t2star_s, decay.s0, decay.residual, decay.status)
-
-
-def _mark_noise(decay: Decay, slab: NDArray[np.float32], sigma: float | None) -> None:
-    """Take the value from voxels in which no echo stands out of the noise."""
-    if sigma is None:
-        return
-    dark = decay.has_value & (slab.max(axis=0) < NOISE_FLOOR_SIGMAS * sigma)
-    decay.status[dark] = Status.BELOW_NOISE_FLOOR
-    for values in (decay.r2star_per_s, decay.r2star_se_per_s, decay.s0, decay.residual):
-        values[dark] = np.nan
-
-
-def _check_rising(counts: NDArray[np.int64], magnitude: Sequence[Path]) -> None:
-    fitted = sum(counts[code] for code in Status if code.has_value)
-    if fitted and counts[Status.RISING] > LARGEST_RISING_SHARE * fitted:
-        share = 100 * counts[Status.RISING] / fitted
-        raise InputError(
-            "E303",
-            f"the signal rises with echo time in {share:.0f} % of the voxels",
-            "it falls in tissue",
-            "check that each echo has its own EchoTime",
-            path=magnitude[0],
-        )
 
 
 def _write_sidecars(

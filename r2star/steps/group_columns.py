@@ -13,6 +13,7 @@ from r2star.errors import InputError, Notice
 from r2star.group.ages import is_age_column
 from r2star.group.model import ColumnRule, ModelFile, ModelSpec
 from r2star.group.rows import CohortData
+from r2star.group.spellings import looks_of
 from r2star.steps.ages import require_years
 from r2star.steps.group_fields import FIELD
 from r2star.steps.group_people import People, parse_level, parse_number
@@ -116,27 +117,33 @@ def _levels(cells: Sequence[Any], column: str, rule: ColumnRule) -> tuple[Any, l
         notices += [notice] if notice else []
     spellings: dict[str, set[str]] = {}
     for text in texts:
-        spellings.setdefault(text.casefold(), set()).add(text)
+        spellings.setdefault(looks_of(text), set()).add(text)
     for alike in spellings.values():
         if len(alike) > 1:
-            found = (
-                f"column {column}: {' and '.join(sorted(alike))} differ in case alone and count as two levels"
-            )
+            found = f"column {column}: {_shown(alike)} and count as two levels"
             notices.append(Notice("W719", found, "write them alike, or merge them in the model file"))
     return np.array(texts, dtype=object), list(dict.fromkeys(notices))
 
 
+def _shown(alike: Iterable[str]) -> str:
+    """Levels that look alike, with their foreign letters by number where case is not all that sets them apart."""
+    if len({text.casefold() for text in alike}) == 1:
+        return f"{' and '.join(sorted(alike))} differ in case alone"
+    return f"{' and '.join(ascii(text) for text in sorted(alike))} look alike"
+
+
 def _reference_level(model: ModelFile, values: Any) -> str:
-    """The level of the controls, however its case; empty where it does not occur.
+    """The level of the controls, however it is spelt to the same looks; empty where it does not occur.
 
     Several of the names that controls may have are refused: people under the others would count as patients.
     """
-    names = {level.casefold() for level in model.reference_levels}
-    found = sorted({str(value) for value in values if str(value).casefold() in names})
+    names = {looks_of(level) for level in model.reference_levels}
+    found = sorted({str(value) for value in values if looks_of(str(value)) in names})
     if len(found) > 1:
         raise InputError(
             "E716",
-            f"controls have several names in {model.reference_column}: {', '.join(found)}",
+            f"controls have several names in {model.reference_column}: "
+            f"{', '.join(text if text.isascii() else ascii(text) for text in found)}",
             "one: people under the others would count as patients",
             f"write them alike, or merge them in a model file: [columns.{model.reference_column}] merge = "
             f"{{ {found[0]} = {found[1:]} }}",

@@ -15,7 +15,13 @@ from r2star.field import PhaseRange, complex_to_polar
 from r2star.files import sha256_of, write_text_atomically
 from r2star.fit.saturation import PileUp, find_pile_up, is_saturation
 from r2star.images import Grid, Image, read_image, write_image
-from r2star.steps.echo_rules import check_distinct, check_falling, check_magnitude, check_one_grid
+from r2star.steps.echo_rules import (
+    check_distinct,
+    check_falling,
+    check_magnitude,
+    check_one_grid,
+    check_own_scales,
+)
 from r2star.steps.noise import sample_of, saturation_notice, write_noise
 from r2star.steps.phase import decide_phase_unit, measure_range
 
@@ -72,6 +78,7 @@ def check_inputs(
     check_one_grid(reading.paths, reading.grids)
     check_distinct(magnitude, reading.samples)
     reading.notices += check_falling(magnitude, reading.samples)
+    reading.notices += check_own_scales(magnitude, reading.largest)
     if phase_required:
         decide_phase_unit(reading.phase_ranges, phase_units, phase[0])
     noise = write_noise(out_dir, reading.samples, echo_times_s, reading.saturation)
@@ -121,6 +128,7 @@ class _Reading:
         self.grids: list[Grid] = []
         self.notices: list[Notice] = []
         self.samples: list[NDArray[np.float32]] = []
+        self.largest: list[float] = []
         self.saturation: float | None = None
         self._pile: PileUp | None = None
 
@@ -151,6 +159,7 @@ class _Reading:
             if kind == "magnitude":
                 self.notices += check_magnitude(path, image.data)
                 self.samples.append(sample_of(image.data))
+                self.largest.append(float(np.nanmax(image.data)))
                 self._watch_saturation(number, path, image.data)
             if kind == "phase" and self._measures_phase:
                 self.phase_ranges.append(measure_range(image.data, path))

@@ -106,6 +106,46 @@ def test_two_spellings_of_a_level_are_told(study: Study) -> None:
     assert "differ in case alone" in told["W719"]
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        "c\N{CYRILLIC SMALL LETTER O}ntrol",
+        "\N{FULLWIDTH LATIN SMALL LETTER C}ontrol",
+        "CONTR\N{GREEK CAPITAL LETTER OMICRON}L",
+    ],
+)
+def test_controls_under_a_name_that_looks_the_same_are_no_patients(study: Study, other: str) -> None:
+    study.set(4, "group", other)
+    error = study.fails(InputError, "E716")
+    assert ascii(other) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("HC-A", "H\N{CYRILLIC CAPITAL LETTER ES}-A"),
+        ("early onset", "early\N{NO-BREAK SPACE}onset"),
+        ("early onset", "early_onset"),
+        ("RR-MS", "RR\N{EN DASH}MS"),
+        ("é", "e\N{COMBINING ACUTE ACCENT}"),
+    ],
+)
+def test_levels_that_look_the_same_are_told(study: Study, first: str, second: str) -> None:
+    study.model.write_text(
+        MODEL.replace("[columns.age]", '[columns.sex]\nkind = "category"\n[columns.age]')
+        .replace('"age + group"', '"age + sex + group"')
+    )  # fmt: skip
+
+    def spell(rows: list[list[str]]) -> None:
+        for number, row in enumerate(rows[1:]):
+            row[rows[0].index("sex")] = (first, second, "other")[number % 3]
+
+    study.edit(spell)
+    (told,) = [notice.message for notice in study.run().notices if notice.code == "W719"]
+    one, other = sorted((first, second))
+    assert f"{one!a} and {other!a} look alike" in told
+
+
 def test_damaged_marker_is_an_exclusion(study: Study) -> None:
     marker, _ = study.unit(5)
     marker.write_text(marker.read_text()[:40])

@@ -16,7 +16,7 @@ STATUS_COLOURS = {
     Status.OK: "#4d4d4d", Status.NO_SIGNAL: "#CC79A7", Status.NOT_FINITE: "#F0E442", Status.NEGATIVE: "#FFFFFF",
     Status.TOO_FEW_ECHOES: "#E69F00", Status.BELOW_NOISE_FLOOR: "#0072B2", Status.AT_BOUND: "#D55E00",
     Status.NOT_CONVERGED: "#F0E442", Status.RISING: "#E69F00", Status.ECHOES_DROPPED: "#56B4E9",
-    Status.SATURATED: "#009E73",
+    Status.SATURATED: "#009E73", Status.ECHO_LOST: "#D55E00",
 }  # fmt: skip
 
 
