@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from r2star.errors import EnvironmentFault, LockedError
+from r2star.files import AtomicFile
 
 HEARTBEAT_S = 20.0
 STALE_AFTER_S = 300.0
@@ -32,6 +33,7 @@ class UnitLocks:
 
     def __enter__(self) -> UnitLocks:
         self._folder.mkdir(parents=True, exist_ok=True)
+        _forget_dead(self._folder)
         self._thread.start()
         return self
 
@@ -71,10 +73,11 @@ class UnitLocks:
 
     def _create(self, path: Path) -> bool:
         owner = {"host": socket.gethostname(), "pid": os.getpid(), "start": _process_start(os.getpid())}
-        temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
         try:
-            temporary.write_text(json.dumps(owner))
-            os.link(temporary, path)  # atomic, and the lock is never seen empty
+            # what a kill leaves of it goes with the next run's sweep of temporary files
+            with AtomicFile(path) as file:
+                file.write(json.dumps(owner).encode())
+                os.link(file.temporary, path)  # atomic, and the lock is never seen empty
         except FileExistsError:
             return False
         except OSError as error:
@@ -85,8 +88,6 @@ class UnitLocks:
                 "check rights and space",
                 path=path,
             ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
         return True
 
     def _touch_all(self) -> None:
@@ -134,6 +135,14 @@ def _take_away(path: Path, owner: dict[str, object] | None) -> None:
         with contextlib.suppress(OSError):
             os.link(aside, path)
     aside.unlink(missing_ok=True)
+
+
+def _forget_dead(folder: Path) -> None:
+    """Remove locks that were moved aside by a run that was killed just then."""
+    for path in folder.glob(".*.lock.dead.*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_ctime > STALE_AFTER_S:
+                path.unlink()
 
 
 def _process_start(pid: int) -> str:

@@ -193,7 +193,8 @@ def test_what_a_kill_left_among_the_records_goes_with_the_next_run(tmp_path: Pat
     out = tmp_path / "out"
     words = ("participant", "--fit-only", "--nprocs", "1")
     assert r2star("app", tmp_path / "bids", out, *words).returncode == 0
-    folders = ("", "logs", "logs/units", "logs/settings", "logs/failures", "sub-01/anat")
+    logs = ("logs", *(f"logs/{name}" for name in ("units", "settings", "failures", "reports", "locks")))
+    folders = ("", *logs, "sub-01/anat")
     for folder in folders:
         (out / folder).mkdir(exist_ok=True)
         (out / folder / ".r2star-tmp-0123").write_text("half")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from r2star.errors import LockedError
+from r2star.files import sweep_temporary
 from r2star.runs import locks
 
 
@@ -73,3 +75,30 @@ def test_of_many_takers_one_wins(tmp_path: Path) -> None:
     start = str(time.time() + 1.0)
     processes = [subprocess.Popen([sys.executable, "-c", script, start]) for _ in range(6)]
     assert sorted(process.wait() for process in processes) == [0, 75, 75, 75, 75, 75]
+
+
+@pytest.mark.parametrize("call", ["link", "unlink"])
+def test_what_a_kill_leaves_of_a_lock_in_the_making_can_be_swept(tmp_path: Path, call: str) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path; from r2star.runs.locks import UnitLocks\n"
+        f"os.{call} = lambda *names, **options: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "UnitLocks(Path(sys.argv[1])).acquire('sub-01')"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(sweep_temporary(tmp_path)) == 1
+    with locks.UnitLocks(tmp_path) as held:
+        held.acquire("sub-01")  # its owner is dead, if there is one
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dead_lock_that_was_moved_aside_goes_after_a_long_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aside = tmp_path / ".sub-01.lock.dead.7.8"
+    aside.write_text("{}")
+    with locks.UnitLocks(tmp_path):
+        assert aside.exists()
+    monkeypatch.setattr(locks, "STALE_AFTER_S", -1.0)
+    with locks.UnitLocks(tmp_path):
+        assert not aside.exists()
