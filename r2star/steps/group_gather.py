@@ -30,7 +30,10 @@ class Exclusion(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """Units, the unit of each row, rows as text (pyarrow) and as numbers, what was left out, warnings, provenance."""
+    """Units, the unit of each row, rows as text (pyarrow) and as numbers, what was left out, warnings, provenance.
+
+    ``tables`` are the paths of each unit's region tables.
+    """
 
     units: tuple[Unit, ...]
     unit_of_row: Any
@@ -40,6 +43,7 @@ class Gathered(NamedTuple):
     notices: tuple[Notice, ...]
     version: str
     settings_sha256: str
+    tables: tuple[tuple[str, ...], ...] = ()
 
 
 def gather_units(output_dir: Path) -> Gathered:
@@ -93,6 +97,7 @@ def gather_units(output_dir: Path) -> Gathered:
         tuple(notices),
         marker.version,
         marker.settings_sha256,
+        tuple(tuple(path for path, _ in found) for found in blobs),
     )
 
 

@@ -12,6 +12,7 @@ from r2star.errors import UsageError
 from r2star.group.model import ModelFile, parse_model_file
 from r2star.steps.group_gather import Gathered, gather_units
 from r2star.steps.group_people import People, read_people
+from r2star.steps.group_units import refuse_mixed_units
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ def read_inputs(bids_dir: Path, output_dir: Path, model_file: Path | None) -> In
     """Read the model file first: a mistake in it costs no time."""
     model = read_model_file(model_file)
     gathered = gather_units(output_dir)
+    refuse_mixed_units(gathered, [spec.outcome.column for spec in model.models])
     people = read_people(bids_dir, sorted({unit.entities["sub"] for unit in gathered.units}))
     return Inputs(gathered, people, model, model_file)
 

@@ -116,8 +116,12 @@ def fitted_case(nursery: Nursery, root: Path) -> Case:
     return Case(nursery, root, ("sub-01", "sub-02"), *words, "-w", root / "work")
 
 
-def measured_case(nursery: Nursery, root: Path) -> Case:
-    """A coarse head without T1w, with regions; not run yet."""
-    coarse.write_head(root / "bids", "01")
-    words = ("participant", "--sloppy", "--atlas", coarse.write_atlas(root / "atlas"), "--nprocs", "1", "-v")
-    return Case(nursery, root, ("sub-01",), *words, "-w", root / "work")
+def measured_case(
+    nursery: Nursery, root: Path, labels: Sequence[str] = ("01",), n_processes: int = 1
+) -> Case:
+    """A coarse head without T1w, with regions, under one or several names; not run yet."""
+    for label in labels:
+        coarse.write_head(root / "bids", label)
+    words = ("participant", "--sloppy", "--atlas", coarse.write_atlas(root / "atlas"))
+    units = [f"sub-{label}" for label in labels]
+    return Case(nursery, root, units, *words, "--nprocs", n_processes, "-v", "-w", root / "work")

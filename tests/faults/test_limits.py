@@ -265,6 +265,47 @@ def workers_of(pid: int) -> list[int]:
     return found
 
 
+def resident_bytes(pid: int) -> int:
+    """Memory that a process holds; 0 if it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError):
+        return 0
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("stage", ["fitting R2*", "registering to template", "measuring regions"])
+@pytest.mark.parametrize("delay_s", [0.0, 0.6])
+def test_the_largest_process_is_killed_as_the_system_does_where_memory_ends(
+    tmp_path: Path, nursery: Nursery, stage: str, delay_s: float
+) -> None:
+    """A limit of a job's memory ends in a SIGKILL to its largest process; here to the largest worker."""
+    case = measured_case(nursery, tmp_path, labels=("01", "02"), n_processes=2)
+    case.learn()
+    case.clear()
+    run = nursery.start(*case.words)
+    assert any(stage in line for line in run.lines())
+    time.sleep(delay_s)
+    workers = sorted(workers_of(run.pid), key=resident_bytes)
+    if workers:
+        os.kill(workers[-1], signal.SIGKILL)
+    begin = time.monotonic()
+    code = run.wait()
+    assert time.monotonic() - begin < 60
+    states = b.states(case.out)
+    failed = {unit for unit, row in states.items() if row["state"] == "failed_env"}
+    assert "Traceback" not in run.stderr
+    assert set(states) == {"sub-01", "sub-02"}
+    assert {row["state"] for unit, row in states.items() if unit not in failed} <= {"ok", "ok_warn"}
+    assert len(failed) <= 1
+    assert code == (1 if failed else 0), run.stderr
+    for unit in failed:
+        assert f"R2S-E608 {unit}: the worker process died in the stage" in run.stderr
+        assert " GB. Fix: " in run.stderr
+    print(f"largest killed: {stage} + {delay_s} s: {sorted(failed)}")  # noqa: T201
+    case.check_mended()
+
+
 def test_a_killed_worker_fails_its_unit_alone_within_seconds(tmp_path: Path, r2star: b.Run) -> None:
     for label in ("01", "02", "03"):
         b.write_participant(tmp_path / "bids", label)

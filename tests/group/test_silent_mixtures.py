@@ -146,6 +146,27 @@ def test_levels_that_look_the_same_are_told(study: Study, first: str, second: st
     assert f"{one!a} and {other!a} look alike" in told
 
 
+def _tell_unit(study: Study, number: int, unit: str | None) -> None:
+    """A further map's column in a unit's region table, and what its sidecar says of it."""
+    rows = study.unit(number)[1].read_text().splitlines()
+    told = [f"{rows[0]}\tT1map_median", *(f"{row}\t{1 + number % 3}.5" for row in rows[1:])]
+    study.rewrite(number, lambda _: "\n".join(told) + "\n")
+    about = {"T1map_median": {"Description": "x"} | ({} if unit is None else {"Units": unit})}
+    study.unit(number)[1].with_suffix(".json").write_text(json.dumps(about))
+
+
+@pytest.mark.parametrize("other", ["s", "ms", None])
+def test_an_outcome_in_two_units_is_refused(study: Study, other: str | None) -> None:
+    study.model.write_text(MODEL.replace("[outcome]", '[outcome]\ncolumn = "T1map_median"'))
+    for number in range(1, 25):
+        _tell_unit(study, number, other if number == 5 else "s")
+    if other == "s":
+        study.run()
+    else:
+        error = str(study.fails(UsageError, "E723"))
+        assert f"T1map_median is in {other or 'no unit'} in sub-0005, s in sub-0001" in error
+
+
 def test_damaged_marker_is_an_exclusion(study: Study) -> None:
     marker, _ = study.unit(5)
     marker.write_text(marker.read_text()[:40])
