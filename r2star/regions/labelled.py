@@ -75,7 +75,7 @@ def whole_labels(labels: NDArray[np.generic]) -> NDArray[np.integer]:
     >>> whole_labels(np.array([3.0000458, 5.9999999]))
     array([3, 6], dtype=int32)
     """
-    if np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_:
+    if np.issubdtype(labels.dtype, np.integer):
         return labels.astype(np.int64, copy=False)
     values = labels.astype(np.float64)
     usable = np.abs(values) < 2**31  # neither NaN nor infinite

@@ -87,7 +87,7 @@ def median_stderr(values: NDArray[np.floating], stderr: NDArray[np.floating] | N
     """Standard error of the median of N independent voxels: max(SE of their spread, SE of the fits' noise).
 
     The spread of the values holds both the noise of the fits and what differs in the tissue. Its part is
-    (y_(N−c+1) − y_(c)) / 2z, with c = (N+1)/2 − √N rounded and at least 1, and z the normal quantile of
+    (y_(N−c+1) − y_(c)) / 2z, with c = (N+1)/2 − √N rounded, and z the normal quantile of
     1 − P(Bin(N, ½) < c): no shape of distribution is assumed. It needs N ≥ 5 and is 5 to 25 % too great
     below some 25 voxels. The part of the noise alone takes the tissue as uniform and the standard errors s of
     the fits as they are: h·√(π / (2N + k·(π − 2))), with h the harmonic mean of s, k = 1 for odd and 2 for
@@ -131,7 +131,7 @@ def _spread_part(values: NDArray[np.floating]) -> float:
 @lru_cache(maxsize=4096)
 def _order_statistic(n: int) -> tuple[int, float]:
     """Rank c of the order statistics around the median of n values, and how many standard errors they are off."""
-    rank = max(1, round((n + 1) / 2 - math.sqrt(n)))
+    rank = round((n + 1) / 2 - math.sqrt(n))
     if n < _MANY:
         below = sum(math.comb(n, k) for k in range(rank)) / 2**n
         return rank, -NormalDist().inv_cdf(below)

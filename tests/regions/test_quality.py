@@ -48,7 +48,8 @@ def test_a_planted_shift_is_found_to_a_tenth_of_a_voxel(head: np.ndarray, voxels
     expected = float(np.linalg.norm(np.array(voxels) * size_mm))
     # decayed, as the next echo is, and with noise
     noisy = 0.8 * moved + np.random.default_rng(1).normal(0, 1, head.shape)
-    assert echo_shift(head, noisy, size_mm) == pytest.approx(expected, abs=0.15)
+    for scale in (1.0, 1e-4, 1e4):  # of the images' unit, which is nobody's choice
+        assert echo_shift(scale * head, scale * noisy, size_mm) == pytest.approx(expected, abs=0.15)
 
 
 def test_volumes_of_the_atlas_scaled_as_a_whole_are_no_deviation() -> None:
