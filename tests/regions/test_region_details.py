@@ -149,3 +149,47 @@ def test_a_side_without_label_has_a_row_of_no_voxels_and_no_numbers() -> None:
         assert row.warnings == ("W462",)
         numbers = [row.coverage, row.volume_mm3, *row.r2star_per_s.values(), row.r2star_stderr_per_s]
         assert np.isnan(numbers).all()
+
+
+@pytest.mark.parametrize(("n_valid", "told"), [(9, True), (10, False), (11, False)])
+def test_fewer_than_ten_valid_voxels_are_few(n_valid: int, told: bool) -> None:
+    values = np.full((15, 1, 1), np.nan)
+    values[:n_valid] = 20.0
+    (row, *_) = summarise_regions(
+        VoxelMaps(values), np.ones((15, 1, 1), np.uint8), [Region("caudate", "L", (1,))], voxel_volume_mm3=1.0
+    )
+    assert ("W463" in row.warnings, row.n_valid) == (told, n_valid)
+
+
+@pytest.mark.parametrize(
+    ("in_view", "coverage", "told"),
+    [(0.0, 0.0, True), (44.0, 0.88, True), (45.0, 0.9, False), (60.0, 1.0, False)],
+)
+def test_a_region_is_cut_below_nine_tenths_of_its_volume(in_view: float, coverage: float, told: bool) -> None:
+    (row, *_) = summarise_regions(
+        VoxelMaps(np.full((5, 5, 5), 20.0)), np.ones((5, 5, 5), np.uint8), [Region("caudate", "L", (1, 2))],
+        voxel_volume_mm3=1.0, expected_volume_mm3={1: 30.0, 2: 20.0}, inside_volume_mm3={1: in_view, 2: 0.0},
+    )  # fmt: skip
+    assert row.coverage == pytest.approx(coverage)
+    assert ("W465" in row.warnings) == told
+
+
+@pytest.mark.parametrize(("bias", "told"), [(0.999, False), (1.0, False), (1.001, True)])
+def test_field_gradients_that_add_more_than_one_per_second_are_told(bias: float, told: bool) -> None:
+    maps = VoxelMaps(np.full((3, 3, 3), 20.0), gradient_bias_per_s=np.full((3, 3, 3), bias))
+    (row, *_) = summarise_regions(
+        maps, np.ones((3, 3, 3), np.uint8), [Region("caudate", "L", (1,))], voxel_volume_mm3=1.0
+    )
+    assert ("W470" in row.warnings) == told
+
+
+@pytest.mark.parametrize(("n_outliers", "told"), [(4, False), (5, False), (6, True)])
+def test_more_outliers_than_one_voxel_in_twenty_are_many(n_outliers: int, told: bool) -> None:
+    values = np.random.default_rng(0).normal(30, 1, (100, 1, 1))
+    values[:n_outliers] = 400.0
+    (row, *_) = summarise_regions(
+        VoxelMaps(values), np.ones((100, 1, 1), np.uint8), [Region("caudate", "L", (1,))], voxel_volume_mm3=1.0,
+        rule=VoxelRule(outlier_mads=9.0, outlier_factor=2.5),
+    )  # fmt: skip
+    assert (row.n_outliers, row.n_valid) == (n_outliers, 100 - n_outliers)
+    assert ("W468" in row.warnings) == told
