@@ -10,6 +10,7 @@ import pytest
 
 from r2star.errors import InputError
 from r2star.images import Grid, read_image, write_image
+from r2star.images.extensions import overruns
 from r2star.images.grid import closest_axes
 
 
@@ -81,3 +82,22 @@ def test_the_longest_axis(put, nifti, lengths, fine):
     with pytest.raises(InputError) as caught:
         read_image(path)
     assert caught.value.code == "E126"
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize(("sizes", "room", "too_long"), [
+    ([], 0, True), ([16], 16, False), ([16], 32, False), ([16], 15, True), ([32], 16, True), ([9000], 16, True),
+    ([16, 16], 32, False), ([16, 32], 32, True), ([16, 4096], 32, True), ([16, 0, 64], 40, False), ([-16], 16, False),
+    ([8], 8, False), ([48, 8], 56, False), ([48, 8], 48, False), ([48, 9], 56, True),
+])  # fmt: skip
+def test_extensions_must_end_before_the_values(order, sizes, room, too_long):
+    """Each begins with its own size; what lies in the room and beyond it is cut from the file as it stands."""
+    content = b"\1\0\0\0"
+    for size in sizes:
+        content += size.to_bytes(4, order, signed=True) + b"\0\0\0\6" + b"." * max(0, size - 8)
+    assert overruns((content + b"\0" * room)[: 4 + room], 4 + room, order) == too_long
+    assert not overruns(b"\0" + content[1:], 4 + room, order)  # the flag says that there are none
+
+
+def test_a_file_without_any_place_for_extensions_has_none_that_overrun():
+    assert not overruns(b"", 0, "little")

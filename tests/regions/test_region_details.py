@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from r2star.regions.labelled import VoxelMaps, gather
+from r2star.regions.labelled import VoxelMaps, gather, whole_labels
 from r2star.regions.rule import VoxelRule
 from r2star.regions.statistics import median_stderr, weighting_loss
 from r2star.regions.summary import summarise_regions
@@ -193,3 +193,19 @@ def test_more_outliers_than_one_voxel_in_twenty_are_many(n_outliers: int, told: 
     )  # fmt: skip
     assert (row.n_outliers, row.n_valid) == (n_outliers, 100 - n_outliers)
     assert ("W468" in row.warnings) == told
+
+
+def test_a_single_slice_lies_at_the_edge_of_the_image() -> None:
+    labels = np.zeros((6, 6, 1), np.uint8)
+    labels[2, 2, 0] = 1
+    (row, *_) = summarise_regions(
+        VoxelMaps(np.ones((6, 6, 1))), labels, [Region("caudate", "L", (1,))], voxel_volume_mm3=1.0
+    )
+    assert np.isnan(row.coverage)
+    assert "W464" in row.warnings
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.uint64])
+def test_whole_labels_of_any_size_are_labels(dtype: type) -> None:
+    assert whole_labels(np.array([3, 2**31, 2**32 - 1], dtype)).tolist() == [3, 2**31, 2**32 - 1]
+    assert whole_labels(np.array([False, True])).tolist() == [0, 1]
