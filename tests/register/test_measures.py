@@ -89,6 +89,14 @@ def test_correlation_with_a_sign_tells_inverted_contrast() -> None:
     assert judge_registration({"contrast": -0.3}, measures.MEGRE_TO_TEMPLATE) == "pass"
 
 
+def test_a_noisy_box_in_a_brain_that_fits_is_doubtful() -> None:
+    """Three noisy echoes at 2 × 2 × 3 mm, roughly registered; and half a head, misplaced, with a brighter box."""
+    small = {"box_similarity": 0.13, "brain_similarity": 0.27}
+    half = {"box_similarity": 0.15, "brain_similarity": 0.18}
+    assert judge_registration(small, measures.MEGRE_TO_TEMPLATE) == "doubtful"
+    assert judge_registration(half, measures.MEGRE_TO_TEMPLATE) == "fail"
+
+
 def seen_by(data: np.ndarray, measure: str = "side_balance") -> float:
     """How evenly an image shows a brain of 41 × 40 × 40 voxels of 3 mm."""
     affine = np.diag([3.0, 3, 3, 1])
