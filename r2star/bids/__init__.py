@@ -14,7 +14,7 @@ May import files, errors and its own modules; reads names and JSON, never an ima
     E209  parts disagree on an echo time       E220  a file or folder can't be read
     E210  a sidecar is no JSON                 E221  part- against ImageType or Units
     E211  a file in another's folder           E222  an echo time is far too early
-                                               E223  two sidecars of one rank disagree
+    E224  a sequence of spin echoes            E223  two sidecars of one rank disagree
 
 Its warnings::
 
@@ -25,6 +25,7 @@ Its warnings::
     W205  several T1w                          W211  a sidecar is not UTF-8
     W206  the T1w of another session           W212  an echo later than its repetition
     W213  a frequency of another field         W214  a sidecar of an echo without image
+    W217  an echo time for all echoes          W218  EchoNumber against the name
     W215  two echo times of one echo           W216  a last echo far later than the others
 
 Of results of other programs::

@@ -194,6 +194,29 @@ def match_parts(echoes: dict[Part, list[EchoFile]], shown: Mapping[Path, str], n
             notices.append(Notice("W209", f"part {part} has other echoes than part {name}: not used"))
 
 
+def refuse_spin_echo(metadata: Mapping[str, Any], shown: str) -> None:
+    """Refuse a sequence of spin echoes: what decays there is R2, not R2*."""
+    told = metadata.get("ScanningSequence")
+    words = told.replace("\\", "_").split("_") if isinstance(told, str) else told
+    if isinstance(words, list) and "SE" in words and "GR" not in words:
+        raise InputError(
+            "E224",
+            "ScanningSequence says spin echo",
+            "gradient echoes are needed: spin echoes give R2",
+            "name the images MESE, or correct the sidecar",
+            path=shown,
+        )
+
+
+def other_echo(number: int, metadata: Mapping[str, Any], shown: str) -> list[Notice]:
+    """A warning where the converter counted another echo than the file's name: files may be mixed up."""
+    told = metadata.get("EchoNumber")
+    if isinstance(told, bool) or not isinstance(told, int | float) or told == number:
+        return []
+    found = f"EchoNumber is {told!r}, the name says echo-{number}"
+    return [Notice("W218", found, "check which file belongs to which sidecar", shown)]
+
+
 def check_shared(
     echoes: Sequence[EchoFile], metadata: Mapping[Path, Mapping[str, Any]], shown: Mapping[Path, str]
 ) -> None:

@@ -22,6 +22,8 @@ from r2star.bids.echo_checks import (
     check_times,
     match_parts,
     one_image_an_echo,
+    other_echo,
+    refuse_spin_echo,
     require_magnitude,
 )
 from r2star.bids.metadata import SidecarTree, allowed_metadata, require_regular_file
@@ -41,8 +43,8 @@ _IMAGE_TYPE_PARTS: Mapping[str, Part] = {
     "M": "mag", "MAGNITUDE": "mag", "M_FFE": "mag", "P": "phase", "PHASE": "phase", "PHASE MAP": "phase",
     "R": "real", "REAL": "real", "I": "imag", "IMAGINARY": "imag",
 }  # fmt: skip
-#: Scanners call their own maps so: T2_STAR MAP, R2 STAR MAP, T1 MAP.
-_FITTED_MAP = re.compile(r"\b[TR][12].*MAP\b")
+#: Scanners call so what they made of images: T2_STAR MAP, R2 STAR MAP, projections, means, weighted images.
+_MADE_OF_IMAGES = re.compile(r"\b[TR][12].*MAP\b|^(?:MNIP|MIN_IP|MIP|MEAN|SWI|ADC)$")
 _PHASE_UNITS = ("rad", "radian", "radians")
 
 
@@ -70,6 +72,9 @@ def read_echoes(
         part = _part(image, sidecars.own(image.path, image.name.extension))
         echo_time_s = _echo_time_s(image, inherited, notices)
         number = int(image.name.entities["echo"])
+        refuse_spin_echo(inherited, image.shown)
+        notices.extend(other_echo(number, inherited, image.shown))
+        notices.extend(sidecars.shared_echo_time(paths, image.shown))
         metadata[image.path] = inherited
         echoes[part].append(
             EchoFile(image.path, number, echo_time_s, part, allowed_metadata(inherited), paths)
@@ -140,8 +145,8 @@ def _part(image: FoundImage, own: Mapping[str, Any]) -> Part:
             path=image.shown,
         )
     found = f"ImageType says {', '.join(told)}" if len(told) == 1 and told != {part} else ""
-    if any(_FITTED_MAP.search(word) for word in words):
-        found = "ImageType says a fitted map"
+    if any(_MADE_OF_IMAGES.search(word) for word in words):
+        found = "ImageType says an image made of others"
     if part != "phase" and own.get("Units") in _PHASE_UNITS:
         found = "Units are those of phase"
     if found:

@@ -176,6 +176,15 @@ class SidecarTree:
             metadata |= level
         return metadata, tuple(paths), tuple(notices)
 
+    def shared_echo_time(self, paths: Sequence[Path], shown: str) -> list[Notice]:
+        """A warning where an echo's time is that of a file which holds for all echoes: its own was lost."""
+        holding = [path for path in paths if "EchoTime" in self._content(path)[0]]
+        name = parse_name(holding[-1].name) if holding else None
+        if name is None or "echo" in name.entities:
+            return []
+        found = f"EchoTime is that of {self.shown(holding[-1])}, which holds for all echoes"
+        return [Notice("W217", found, "write each echo's time into its own sidecar", shown)]
+
     def _refuse_clash(self, peers: Mapping[str, Any], content: Mapping[str, Any], path: Path) -> None:
         for key in sorted(peers.keys() & content.keys() & _DECISIVE):
             if peers[key] != content[key]:

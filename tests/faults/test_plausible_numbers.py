@@ -65,6 +65,12 @@ def in_three_members(folder: Path) -> None:
     b.image(folder, 2).write_bytes(b"".join(gzip.compress(part, mtime=0) for part in parts))
 
 
+def time_of_all(folder: Path) -> None:
+    """The last echo has lost its own time, and a file of the participant gives one for whatever has none."""
+    key(4, EchoTime=None)(folder)
+    (folder.parent / f"{folder.parent.name}_MEGRE.json").write_text('{"EchoTime": 0.03}')
+
+
 def some_named_magnitude(folder: Path) -> None:
     for number in (1, 2):
         for suffix in (".nii.gz", ".json"):
@@ -84,8 +90,19 @@ ROWS = [
     refused("D24d", "the unit of phase", key(2, Units="rad"), "E221", "echo-2", "Units"),
     fine("D24e", "arbitrary units", sidecars(Units="arbitrary")),
     refused("D24f", "a scanner's own map", key(2, ImageType=["DERIVED", "PRIMARY", "M", "T2_STAR MAP"]), "E221",
-            "echo-2", "fitted map"),
+            "echo-2", "made of others"),
     refused("D24g", "a scanner's own map, other words", key(2, ImageType="DERIVED\\PRIMARY\\R2_MAP"), "E221", "echo-2"),
+    refused("D24k", "a projection", key(2, ImageType=["DERIVED", "PRIMARY", "M", "MNIP"]), "E221", "echo-2"),
+    refused("D24l", "a mean of echoes", key(2, ImageType=["DERIVED", "PRIMARY", "M", "MEAN"]), "E221", "echo-2"),
+    fine("D24m", "usual words", sidecars(ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "NORM", "MEAN_SUBTRACTED"])),
+    refused("D32", "spin echoes", sidecars(ScanningSequence="SE"), "E224", "echo-1", "R2"),
+    refused("D32b", "spin echoes in a list", sidecars(ScanningSequence=["SE", "IR"]), "E224", "echo-1"),
+    fine("D32c", "gradient echoes", sidecars(ScanningSequence="GR", SequenceVariant="SP")),
+    warned("D14b", "one echo's time from a file for all", time_of_all, "W217", None, "echo-4"),
+    warned("D26b", "sidecars that count other echoes", lambda f: [b.edit_json(f, n, EchoNumber=5 - n)
+                                                                 for n in range(1, 5)], "W218"),
+    fine("D26c", "sidecars that count the same echoes", lambda f: [b.edit_json(f, n, EchoNumber=n)
+                                                                  for n in range(2, 5)]),
     warned("D24h", "phase in the place of one echo", values(phase(0), 3), "W303", None),
     refused("D24i", "phase for magnitude, from 0", values(phase(0)), "E303", "echo-1"),
     refused("D24j", "phase for magnitude, with signs", values(phase(-4096)), "E303", "echo-1"),
