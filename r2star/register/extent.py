@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from r2star.images import Image
+from r2star.images import Grid, Image
 from r2star.register.align import coarse_copy, sample_at, world_points
 from r2star.register.grids import box_grid, pull
 from r2star.register.linear import COARSE_MM, register_linear, register_rigid
@@ -43,7 +43,7 @@ def register_by_extent(fixed: Image, fixed_mask: Image, moving: Image, **options
     shown_mm3, closed_share = _shown(moving)
     if closed_share >= CLOSED_SHARE and shown_mm3 > LARGEST_BRAIN_MM3:
         return fixed, register_linear(fixed, moving, **options)
-    brain = _within(fixed, np.asarray(pull(fixed_mask, [], fixed.grid).data) > 0.5)
+    brain = _within(fixed, _on_grid(fixed_mask, fixed.grid) > 0.5)
     found: dict[bool, tuple[float, Image, Warp]] = {}
     for head in (False, True) if closed_share < CLOSED_SHARE else (True, False):
         used = fixed if head else brain
@@ -95,6 +95,11 @@ def shows_head(fixed: Image, fixed_mask: Image, moving: Image, chain: Sequence[L
         return float(np.nanmedian(values)) if np.isfinite(values).any() else float("nan")
 
     return not typical(around) < DARK_SHARE * typical(inside)
+
+
+def _on_grid(mask: Image, grid: Grid) -> NDArray[Any]:
+    """Values of a mask on a grid, drawn anew only where it lies on another one."""
+    return np.asarray(mask.data if mask.grid.same_as(grid) else pull(mask, [], grid).data)
 
 
 def _within(image: Image, inside: NDArray[np.bool_]) -> Image:

@@ -78,6 +78,34 @@ def sample_slab(values: Volume, moved: Volume, out: Volume, x0: int, x1: int) ->
 
 
 @kernel
+def displace(displacement_mm: Volume, voxels: NDArray[np.float64], points: NDArray[np.float64]) -> None:
+    """Add displacements (X, Y, Z, 3), trilinear at ``voxels`` (N, 3), to ``points`` (N, 3).
+
+    Within half a voxel beyond the edge the edge repeats, farther out nothing moves.
+    """
+    nx, ny, nz, _ = displacement_mm.shape
+    for n in range(voxels.shape[0]):
+        x, y, z = voxels[n, 0], voxels[n, 1], voxels[n, 2]
+        if -0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5 and -0.5 <= z <= nz - 0.5:
+            x, y, z = min(max(x, 0.0), nx - 1.0), min(max(y, 0.0), ny - 1.0), min(max(z, 0.0), nz - 1.0)
+            i, j, k = min(int(x), nx - 2), min(int(y), ny - 2), min(int(z), nz - 2)
+            a, b, c = x - i, y - j, z - k
+            for axis in range(3):
+                low = (displacement_mm[i, j, k, axis] * (1 - c) + displacement_mm[i, j, k + 1, axis] * c) * (
+                    1 - b
+                ) + (
+                    displacement_mm[i, j + 1, k, axis] * (1 - c) + displacement_mm[i, j + 1, k + 1, axis] * c
+                ) * b
+                high = (
+                    displacement_mm[i + 1, j, k, axis] * (1 - c) + displacement_mm[i + 1, j, k + 1, axis] * c
+                ) * (1 - b) + (
+                    displacement_mm[i + 1, j + 1, k, axis] * (1 - c)
+                    + displacement_mm[i + 1, j + 1, k + 1, axis] * c
+                ) * b
+                points[n, axis] += low * (1 - a) + high * a
+
+
+@kernel
 def products_slab(moving: Volume, fixed: Volume, squares: Volume, mixed: Volume, x0: int, x1: int) -> None:
     """Squares of the moving image and products with the fixed one."""
     for x in range(x0, x1):

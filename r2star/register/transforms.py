@@ -46,18 +46,13 @@ class Field:
 
     def map_points(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Map (..., 3) points."""
-        from scipy.ndimage import map_coordinates
+        from r2star.register.kernels import displace
 
         inverse = np.linalg.inv(self.grid.affine)
-        voxels = np.moveaxis(points @ inverse[:3, :3].T + inverse[:3, 3], -1, 0)
-        limits = np.array(self.grid.shape).reshape((3,) + (1,) * (points.ndim - 1)) - 1
-        inside = ((voxels >= -0.5) & (voxels <= limits + 0.5)).all(axis=0)
-        moved = np.array(points, dtype=np.float64)
-        for axis in range(3):
-            moved[..., axis] += inside * map_coordinates(
-                self.displacement_mm[..., axis], voxels, order=1, mode="nearest"
-            )
-        return moved
+        moved = np.array(points, dtype=np.float64, order="C").reshape(-1, 3)
+        field = np.ascontiguousarray(self.displacement_mm, dtype=np.float32)
+        displace(field, moved @ inverse[:3, :3].T + inverse[:3, 3], moved)
+        return moved.reshape(np.shape(points))
 
 
 Link = Affine | Field
