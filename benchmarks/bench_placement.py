@@ -131,6 +131,8 @@ def table(results: dict[str, dict[str, dict]]) -> str:
             ]
             for side in ("ours", "SyN")
         }
+        if not sides["ours"]:
+            continue
         dice = {side: [float(np.mean(one["dice"])) for one in found] for side, found in sides.items()}
         errors = {
             side: np.abs(np.concatenate([one["error"] for one in found])) for side, found in sides.items()

@@ -90,7 +90,7 @@ def lie(ants):
         if LIE == "empty":
             return moved * 0
         if LIE == "another grid":
-            return moving.clone()
+            moved.set_origin([place + 5 for place in moved.origin])
         if LIE == "labels not finite":
             return moved * float("nan")
         if LIE == "other labels":
