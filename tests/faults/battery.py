@@ -11,7 +11,7 @@ import csv
 import gzip
 import json
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,14 +168,30 @@ def each_echo(change: Callable[[Path, int, np.ndarray], object]) -> Callable[[Pa
     return spoil
 
 
-def sampled(rows: Iterable[Row], always: tuple[str, ...]) -> list[Any]:
-    """Parameters for pytest: rows of which all but a few are left to the long suite."""
-    return [
-        pytest.param(
-            row, id=f"{row.label} {row.what}", marks=() if row.label in always else pytest.mark.faults
-        )
-        for row in rows
-    ]
+def tests_of(rows: Sequence[Row], alone: Sequence[str]) -> tuple[Callable[..., None], ...]:
+    """Three tests of a table, which is the module's ``ROWS``: each row, the unspoilt ones beside them, each row alone.
+
+    Only the rows labelled ``alone`` are run alone in the short suite; the long one does it with all. ``run`` is the
+    fixture of `conftest`.
+    """
+    always = [() if row.label in alone else pytest.mark.faults for row in rows]
+    names = [f"{row.label} {row.what}" for row in rows]
+
+    @pytest.mark.parametrize("row", rows, ids=names)
+    def each(run: Finished, row: Row) -> None:
+        check_row(row, run)
+
+    def others(run: Finished) -> None:
+        assert run.exit_code == 1
+        check_others(run)
+
+    @pytest.mark.parametrize(
+        "row", [pytest.param(row, id=name, marks=mark) for row, name, mark in zip(rows, names, always)]
+    )
+    def by_itself(tmp_path: Path, r2star: Run, row: Row) -> None:
+        check_alone(tmp_path, r2star, row)
+
+    return each, others, by_itself
 
 
 def run_battery(root: Path, r2star: Run, rows: Iterable[Row], *options: str) -> Finished:

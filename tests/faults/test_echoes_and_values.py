@@ -212,24 +212,9 @@ ROWS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, r2star: b.Run) -> b.Finished:
-    return b.run_battery(tmp_path_factory.mktemp("echoes"), r2star, ROWS)
-
-
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.label} {row.what}")
-def test_row(run: b.Finished, row: Row) -> None:
-    b.check_row(row, run)
-
-
-def test_the_others_are_untouched_and_the_exit_code_says_1(run: b.Finished) -> None:
-    assert run.exit_code == 1
-    b.check_others(run)
-
-
-@pytest.mark.parametrize("row", b.sampled(ROWS, ("D03", "D06")))
-def test_row_alone(tmp_path: Path, r2star: b.Run, row: Row) -> None:
-    b.check_alone(tmp_path, r2star, row)
+test_row, test_the_others_are_untouched_and_the_exit_code_says_1, test_row_alone = b.tests_of(
+    ROWS, alone=("D03", "D06")
+)
 
 
 def r2star_map(run: b.Finished, label: str) -> np.ndarray:

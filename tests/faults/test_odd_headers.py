@@ -13,8 +13,7 @@ from pathlib import Path
 import battery as b
 import nibabel as nib
 import numpy as np
-import pytest
-from battery import Row, fine, refused, warned
+from battery import fine, refused, warned
 from test_files_and_headers import (
     DATATYPE,
     DIM,
@@ -200,21 +199,6 @@ ROWS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, r2star: b.Run) -> b.Finished:
-    return b.run_battery(tmp_path_factory.mktemp("headers"), r2star, ROWS)
-
-
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.label} {row.what}")
-def test_row(run: b.Finished, row: Row) -> None:
-    b.check_row(row, run)
-
-
-def test_the_others_are_untouched_and_the_exit_code_says_1(run: b.Finished) -> None:
-    assert run.exit_code == 1
-    b.check_others(run)
-
-
-@pytest.mark.parametrize("row", b.sampled(ROWS, ("B12b",)))
-def test_row_alone(tmp_path: Path, r2star: b.Run, row: Row) -> None:
-    b.check_alone(tmp_path, r2star, row)
+test_row, test_the_others_are_untouched_and_the_exit_code_says_1, test_row_alone = b.tests_of(
+    ROWS, alone=("B12b",)
+)

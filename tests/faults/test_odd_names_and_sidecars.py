@@ -9,8 +9,7 @@ from typing import Any
 
 import battery as b
 import numpy as np
-import pytest
-from battery import Row, fine, refused, warned
+from battery import fine, refused, warned
 from test_echoes_and_values import drop, key, raw_json, times
 
 HUGE = "1" + "0" * 400
@@ -152,21 +151,6 @@ ROWS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, r2star: b.Run) -> b.Finished:
-    return b.run_battery(tmp_path_factory.mktemp("names"), r2star, ROWS)
-
-
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.label} {row.what}")
-def test_row(run: b.Finished, row: Row) -> None:
-    b.check_row(row, run)
-
-
-def test_the_others_are_untouched_and_the_exit_code_says_1(run: b.Finished) -> None:
-    assert run.exit_code == 1
-    b.check_others(run)
-
-
-@pytest.mark.parametrize("row", b.sampled(ROWS, ("D12h", "D01b")))
-def test_row_alone(tmp_path: Path, r2star: b.Run, row: Row) -> None:
-    b.check_alone(tmp_path, r2star, row)
+test_row, test_the_others_are_untouched_and_the_exit_code_says_1, test_row_alone = b.tests_of(
+    ROWS, alone=("D12h", "D01b")
+)

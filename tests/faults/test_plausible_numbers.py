@@ -11,7 +11,7 @@ import battery as b
 import nibabel as nib
 import numpy as np
 import pytest
-from battery import Row, fine, refused, warned
+from battery import fine, refused, warned
 from test_echoes_and_values import key, renamed, times
 from test_files_and_headers import DATATYPE
 from test_geometry import PIXDIM, QFORM_CODE, XYZT
@@ -134,24 +134,9 @@ ROWS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, r2star: b.Run) -> b.Finished:
-    return b.run_battery(tmp_path_factory.mktemp("plausible"), r2star, ROWS)
-
-
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.label} {row.what}")
-def test_row(run: b.Finished, row: Row) -> None:
-    b.check_row(row, run)
-
-
-def test_the_others_are_untouched_and_the_exit_code_says_1(run: b.Finished) -> None:
-    assert run.exit_code == 1
-    b.check_others(run)
-
-
-@pytest.mark.parametrize("row", b.sampled(ROWS, ("B24",)))
-def test_row_alone(tmp_path: Path, r2star: b.Run, row: Row) -> None:
-    b.check_alone(tmp_path, r2star, row)
+test_row, test_the_others_are_untouched_and_the_exit_code_says_1, test_row_alone = b.tests_of(
+    ROWS, alone=("B24",)
+)
 
 
 @pytest.mark.parametrize(("label", "lost"), [("E08", slice(2, 3)), ("E08b", slice(1, 4))])
