@@ -122,6 +122,7 @@ def measured_case(
     """A coarse head without T1w, with regions, under one or several names; not run yet."""
     for label in labels:
         coarse.write_head(root / "bids", label)
-    words = ("participant", "--sloppy", "--atlas", coarse.write_atlas(root / "atlas"))
-    units = [f"sub-{label}" for label in labels]
-    return Case(nursery, root, units, *words, "--nprocs", n_processes, "-v", "-w", root / "work")
+    words: tuple[object, ...] = ("participant", "--sloppy", "--atlas", coarse.write_atlas(root / "atlas"))
+    # with several threads a unit, as where fewer units are left than processes, ANTs' last digits may differ
+    words += ("--nprocs", n_processes, "--omp-nthreads", 1, "-v", "-w", root / "work")
+    return Case(nursery, root, [f"sub-{label}" for label in labels], *words)
