@@ -31,11 +31,11 @@ def quaternion_of(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
     It is the eigenvector of the largest eigenvalue of Bar-Itzhack's symmetric matrix (doi:10.2514/2.4654).
     """
     r = rotation
-    k = np.array(
+    k = np.array(  # symmetric: `eigh` reads the lower triangle alone
         [
-            [r[0, 0] + r[1, 1] + r[2, 2], r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]],
-            [r[2, 1] - r[1, 2], r[0, 0] - r[1, 1] - r[2, 2], r[0, 1] + r[1, 0], r[0, 2] + r[2, 0]],
-            [r[0, 2] - r[2, 0], r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], r[1, 2] + r[2, 1]],
+            [r[0, 0] + r[1, 1] + r[2, 2], 0, 0, 0],
+            [r[2, 1] - r[1, 2], r[0, 0] - r[1, 1] - r[2, 2], 0, 0],
+            [r[0, 2] - r[2, 0], r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], 0],
             [r[1, 0] - r[0, 1], r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1]],
         ]
     )
