@@ -101,3 +101,10 @@ def test_extensions_must_end_before_the_values(order, sizes, room, too_long):
 
 def test_a_file_without_any_place_for_extensions_has_none_that_overrun():
     assert not overruns(b"", 0, "little")
+
+
+@pytest.mark.parametrize("byte", [*range(32), 0x20, 0x7E, 0xC3])
+def test_text_has_no_control_characters_but_those_of_lines(put, byte):
+    with pytest.raises(InputError) as caught:
+        read_image(put(b"not an image" + bytes([byte]) + b"at all", "image.nii"))
+    assert caught.value.code == ("E109" if byte < 0x20 and chr(byte) not in "\t\r\n" else "E105")
