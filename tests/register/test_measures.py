@@ -90,11 +90,12 @@ def test_correlation_with_a_sign_tells_inverted_contrast() -> None:
 
 
 def test_a_noisy_box_in_a_brain_that_fits_is_doubtful() -> None:
-    """Three noisy echoes at 2 × 2 × 3 mm, roughly registered; and half a head, misplaced, with a brighter box."""
+    """Three noisy echoes at 2 × 2 × 3 mm, roughly registered; and half a head, misplaced, and a sphere."""
     small = {"box_similarity": 0.13, "brain_similarity": 0.27}
-    half = {"box_similarity": 0.15, "brain_similarity": 0.18}
     assert judge_registration(small, measures.MEGRE_TO_TEMPLATE) == "doubtful"
-    assert judge_registration(half, measures.MEGRE_TO_TEMPLATE) == "fail"
+    for box, brain in ((0.15, 0.18), (0.14, 0.21)):
+        wrong = {"box_similarity": box, "brain_similarity": brain}
+        assert judge_registration(wrong, measures.MEGRE_TO_TEMPLATE) == "fail"
 
 
 def seen_by(data: np.ndarray, measure: str = "side_balance") -> float:
