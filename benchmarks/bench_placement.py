@@ -99,6 +99,7 @@ def run(
 ) -> dict[str, object]:
     """Both sides on one head."""
     target, told = read_target(load_atlas(ATLAS)), {}
+    engine.load_ants()  # once a process and on both sides: in neither's time
     for side, place in sides.items():
         with tempfile.TemporaryDirectory() as folder:
             start, processor = time.perf_counter(), time.process_time()
