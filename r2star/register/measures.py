@@ -49,10 +49,9 @@ class Thresholds:
 T1W_TO_TEMPLATE = Thresholds()
 #: Another contrast than the template's, often at 2 to 4 mm: similarities are lower when all is
 #: well, a few voxels more or less make small regions uneven, and either tissue may be the brighter one.
-#: Noise at coarse voxels spoils the windows of the box (0.13 in good ones) more than those of the brain, so that the
-#: brain decides: 0.25 and more in good ones, 0.16 to 0.21 in a sphere and in heads misplaced as half was blanked.
+#: In the brain 0.23 and more were good, and 0.16 to 0.21 a sphere and heads misplaced as half of them was blanked.
 MEGRE_TO_TEMPLATE = Thresholds(
-    box_similarity=(0.2, 0.1), brain_similarity=(0.25, 0.23), asymmetry_max=(0.5, 0.9), contrast=(-1.0, -1.1)
+    box_similarity=(0.2, 0.14), brain_similarity=(0.25, 0.22), asymmetry_max=(0.5, 0.9), contrast=(-1.0, -1.1)
 )
 
 

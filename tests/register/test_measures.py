@@ -89,13 +89,13 @@ def test_correlation_with_a_sign_tells_inverted_contrast() -> None:
     assert judge_registration({"contrast": -0.3}, measures.MEGRE_TO_TEMPLATE) == "pass"
 
 
-def test_a_noisy_box_in_a_brain_that_fits_is_doubtful() -> None:
-    """Three noisy echoes at 2 × 2 × 3 mm, roughly registered; and half a head, misplaced, and a sphere."""
-    small = {"box_similarity": 0.13, "brain_similarity": 0.27}
-    assert judge_registration(small, measures.MEGRE_TO_TEMPLATE) == "doubtful"
+def test_a_misplaced_head_without_a_t1w_fails() -> None:
+    """Half a head and a sphere, as they were measured; and a good head whose tissue shows no contrast."""
     for box, brain in ((0.15, 0.18), (0.14, 0.21)):
         wrong = {"box_similarity": box, "brain_similarity": brain}
         assert judge_registration(wrong, measures.MEGRE_TO_TEMPLATE) == "fail"
+    flat = {"box_similarity": 0.17, "brain_similarity": 0.23}
+    assert judge_registration(flat, measures.MEGRE_TO_TEMPLATE) == "doubtful"
 
 
 def seen_by(data: np.ndarray, measure: str = "side_balance") -> float:
