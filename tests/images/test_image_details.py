@@ -108,3 +108,21 @@ def test_text_has_no_control_characters_but_those_of_lines(put, byte):
     with pytest.raises(InputError) as caught:
         read_image(put(b"not an image" + bytes([byte]) + b"at all", "image.nii"))
     assert caught.value.code == ("E109" if byte < 0x20 and chr(byte) not in "\t\r\n" else "E105")
+
+
+@pytest.mark.parametrize("flags", [4 | 8, 4 | 16, 4 | 8 | 16])
+def test_fields_of_the_gzip_header_may_be_longer_than_what_is_read_at_a_time(put, nifti, values, flags):
+    body = gzip.compress(nifti(values), mtime=0)
+    texts = b"".join(letter * 30_000 + b"\0" for flag, letter in ((8, b"n"), (16, b"c")) if flags & flag)
+    extra = (60_000).to_bytes(2, "little") + b"x" * 60_000
+    path = put(body[:3] + bytes([flags]) + body[4:10] + extra + texts + body[10:], packed=False)
+    assert np.array_equal(read_image(path).data, values)
+    assert gzip.decompress(path.read_bytes()) == nifti(values)
+
+
+def test_grids_with_the_same_corners_and_other_voxels_are_not_the_same():
+    fine, coarse = Grid((5, 3, 3), np.eye(4)), Grid((3, 3, 3), np.diag([2.0, 1.0, 1.0, 1.0]))
+    assert np.array_equal(fine.corners, coarse.corners)
+    assert not fine.same_as(coarse)
+    assert not coarse.same_as(fine)
+    assert fine.same_as(Grid((5, 3, 3), np.eye(4)))
