@@ -126,3 +126,8 @@ def test_grids_with_the_same_corners_and_other_voxels_are_not_the_same():
     assert not fine.same_as(coarse)
     assert not coarse.same_as(fine)
     assert fine.same_as(Grid((5, 3, 3), np.eye(4)))
+
+
+def test_an_image_whose_description_names_an_annex_is_an_image(put, nifti, values):
+    path = put(nifti(values, descrip=b"from .git/annex/objects/Xk/9p"), "image.nii")
+    assert np.array_equal(read_image(path).data, values)
