@@ -36,11 +36,8 @@ OTHER_FOCUS_LEVELS = tuple(
     for shrink, iterations in ((2, 40), (1, 30))
 )
 #: Where the box is nearly right already: image and iron together.
-REFINE_LEVELS = (Level(2, 20, floor=0.03), Level(1, 15, floor=0.03))
+REFINE_LEVELS = (Level(2, 20, floor=0.05), Level(1, 15, floor=0.05))
 SLOPPY_LEVELS = (Level(2, 20), Level(1, 10))
-#: R2* below this share of the box's median counts as this where a T1w drives the warp too: it shows fluid well, and
-#: beside fluid's border those of the nuclei, a tenth as strong, would draw little.
-LEAST_IRON_SHARE = 0.65
 
 
 @dataclass(frozen=True)
@@ -176,20 +173,8 @@ def refine_focused(
     box = box_grid(image.fixed.grid, np.asarray(focus.data) > 0, focus_margin_mm)
     pairs = [
         Pair(pull(image.fixed, [], box), pull(moving, chain, box), image.weight),
-        Pair(
-            _without_fluid(pull(iron.fixed, [], box)),
-            _without_fluid(pull(iron.moving, [*chain, *iron_chain], box)),
-            iron.weight,
-        ),
+        Pair(pull(iron.fixed, [], box), pull(iron.moving, [*chain, *iron_chain], box), iron.weight),
     ]
     weight = None if sound is None else pull(sound, chain, box)
     there, back = deform(pairs, REFINE_LEVELS, weight=weight, n_threads=n_threads)
     return Warp([there, *chain], [*start.moving_to_fixed, back])
-
-
-def _without_fluid(r2star: Image) -> Image:
-    """An R2* map whose low values are raised to a share of the median over what it shows."""
-    values = np.asarray(r2star.data)
-    shown = values[values > 0]
-    least = LEAST_IRON_SHARE * float(np.median(shown)) if shown.size else 0.0
-    return replace(r2star, data=np.maximum(values, np.float32(least)))
