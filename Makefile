@@ -82,4 +82,4 @@ lock: $(VENV)/.installed  ## renew the lock files from pyproject.toml
 	$(BIN)/python scripts/lock.py
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) $(AUDIT) sbom.json $(DEMO) $(SITE) .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(AUDIT) sbom.json $(DEMO) $(SITE) jupyter_execute .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
