@@ -91,8 +91,9 @@ def peak_memory_gib() -> float:
 
 
 def ensure_temporary_folder(work_dir: Path) -> None:
-    """Where a read-only system has no folder for temporary files, they go into the work folder."""
+    """Where a read-only system has no folder for temporary files, they go into the work folder, and fonts' cache too."""
     try:
         tempfile.gettempdir()
     except OSError:
         os.environ["TMPDIR"] = str(work_dir)
+        os.environ["MPLCONFIGDIR"] = str(work_dir / "matplotlib")

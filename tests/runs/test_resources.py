@@ -109,5 +109,7 @@ def test_without_any_temporary_folder_the_work_folder_serves(
     assert "TMPDIR" not in os.environ
     monkeypatch.setattr(tempfile, "gettempdir", refuse)
     monkeypatch.setenv("TMPDIR", "none")
+    monkeypatch.setenv("MPLCONFIGDIR", "none")
     resources.ensure_temporary_folder(tmp_path)
     assert os.environ["TMPDIR"] == str(tmp_path)
+    assert Path(os.environ["MPLCONFIGDIR"]).parent == tmp_path
