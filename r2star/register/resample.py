@@ -126,7 +126,7 @@ def _part(grid: Grid, low: NDArray[np.int_], high: NDArray[np.int_]) -> Grid:
 
 
 def _at_every(grid: Grid, every: NDArray[np.int_]) -> Grid:
-    """The grid of every so-manieth voxel."""
+    """The grid of every nth voxel along each axis, n by ``every``."""
     affine = grid.affine.copy()
     affine[:3, :3] = affine[:3, :3] * every
     x, y, z = (int(n) for n in np.ceil(np.array(grid.shape) / every))
