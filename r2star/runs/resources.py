@@ -91,7 +91,7 @@ def peak_memory_gib() -> float:
 
 
 def ensure_temporary_folder(work_dir: Path) -> None:
-    """Where a read-only system has no folder for temporary files, they go into the work folder, and fonts' cache too."""
+    """Where a read-only system has no folder for temporary files, they and the fonts' cache go into the work folder."""
     try:
         tempfile.gettempdir()
     except OSError:
