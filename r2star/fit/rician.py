@@ -196,9 +196,10 @@ def _propagate(
         slope, spread = 1.0, 1.0
         if sigma > 0.0:
             mean, slope = _moment(s / sigma, table, n_coils)
+            square = (s / sigma) ** 2
             # far above the noise the difference of squares loses its digits, and its series is as good
-            far = s > 30.0 * sigma * math.sqrt(n_coils)
-            spread = 1.0 if far else (s / sigma) ** 2 + 2.0 * n_coils - mean * mean
+            far = square > 900.0 * n_coils
+            spread = 1.0 - (n_coils - 0.5) / square if far else square + 2.0 * n_coils - mean * mean
         to_level = slope * s * (sums[2] + x[i] * sums[1]) / determinant
         to_rate = -slope * s * (x[i] * sums[0] + sums[1]) / determinant
         level_variance += to_level * to_level * spread
