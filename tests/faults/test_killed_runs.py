@@ -139,7 +139,7 @@ def call_of(case: Case, stage: str) -> int:
     return calls
 
 
-@pytest.mark.parametrize(("part", "n_parts"), counted_parts(60, short=(398, 100_000)))
+@pytest.mark.parametrize(("part", "n_parts"), counted_parts(60, short=(200, 100_000)))
 def test_killed_at_each_call_that_changes_the_disk_until_a_head_is_registered(
     measured: Case, part: int, n_parts: int
 ) -> None:
