@@ -7,14 +7,14 @@ May import files, errors and its own modules; reads names and JSON, never an ima
     E202  EchoTime is no number                E213  a link without content
     E203  EchoTime is zero or negative         E214  a file of several echoes
     E204  EchoTime looks like milliseconds     E215  echoes of different acquisitions
-    E205  an echo or run is there twice             E216  an implausible field strength
+    E205  an echo or run is there twice        E216  an implausible field strength
     E206  two echoes have one echo time        E217  a folder's label is not BIDS
     E207  one echo only                        E218  no MEGRE image
     E208  phase alone, or half of a pair       E219  an entity that would mix images
     E209  parts disagree on an echo time       E220  a file or folder can't be read
     E210  a sidecar is no JSON                 E221  part- against ImageType or Units
     E211  a file in another's folder           E222  an echo time is far too early
-    E224  a sequence of spin echoes            E223  two sidecars of one rank disagree
+    E223  two sidecars of one rank disagree    E224  a sequence of spin echoes
 
 Its warnings::
 
@@ -25,8 +25,8 @@ Its warnings::
     W205  several T1w                          W211  a sidecar is not UTF-8
     W206  the T1w of another session           W212  an echo later than its repetition
     W213  a frequency of another field         W214  a sidecar of an echo without image
-    W217  an echo time for all echoes          W218  EchoNumber against the name
     W215  two echo times of one echo           W216  a last echo far later than the others
+    W217  an echo time for all echoes          W218  EchoNumber against the name
 
 Of results of other programs::
 

@@ -43,10 +43,9 @@ def register_by_extent(fixed: Image, fixed_mask: Image, moving: Image, **options
     shown_mm3, closed_share = _shown(moving)
     if closed_share >= CLOSED_SHARE and shown_mm3 > LARGEST_BRAIN_MM3:
         return fixed, register_linear(fixed, moving, **options)
-    brain = _within(fixed, _on_grid(fixed_mask, fixed.grid) > 0.5)
     found: dict[bool, tuple[float, Image, Warp]] = {}
     for head in (False, True) if closed_share < CLOSED_SHARE else (True, False):
-        used = fixed if head else brain
+        used = fixed if head else _within(fixed, _on_grid(fixed_mask, fixed.grid) > 0.5)
         warp = register_linear(used, moving, **options)
         similarity = _brain_similarity(used, fixed_mask, moving, warp)
         found[head] = similarity, used, warp

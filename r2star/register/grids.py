@@ -61,7 +61,17 @@ def in_view(image: Image) -> Image:
         kept.append(
             slice(first if counts[first] > full else 0, last if counts[last - 1] > full else len(counts))
         )
-    data = np.asarray(image.data)[tuple(kept)]
-    affine = image.grid.affine.copy()
-    affine[:3, 3] = world_points(image.grid, np.array([float(part.start) for part in kept]))
-    return replace(image, data=data, grid=Grid((data.shape[0], data.shape[1], data.shape[2]), affine))
+    return cut_out(image, kept)
+
+
+def cut_out(image: Image, place: Sequence[slice]) -> Image:
+    """The voxels of an image in a ``place`` of three slices, where they lie."""
+    return replace(image, data=np.asarray(image.data)[tuple(place)], grid=part_of(image.grid, place))
+
+
+def part_of(grid: Grid, place: Sequence[slice]) -> Grid:
+    """The voxels of a grid in a ``place`` of three slices with a beginning and an end."""
+    affine = grid.affine.copy()
+    affine[:3, 3] = world_points(grid, np.array([float(along.start) for along in place]))
+    x, y, z = (int(along.stop - along.start) for along in place)
+    return Grid((x, y, z), affine)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from r2star.errors import ProcessingError
 from r2star.images import Grid, Image, from_canonical
 from r2star.register import engine
 from r2star.register.align import world_points
+from r2star.register.grids import cut_out, part_of
 
 #: Voxels larger than this many label voxels are sampled at several points, and the label of most of them wins.
 _OVERSAMPLE_ABOVE = 1.25
@@ -85,9 +85,7 @@ def nearest_by_world(image: Image, grid: Grid) -> NDArray[np.float32]:
     return np.where(inside, np.nan_to_num(values), np.float32(0)).astype(np.float32)
 
 
-def _where_it_lies(
-    image: Image, transforms: Sequence[Path], grid: Grid
-) -> tuple[tuple[slice, slice, slice], Grid]:
+def _where_it_lies(image: Image, transforms: Sequence[Path], grid: Grid) -> tuple[tuple[slice, ...], Grid]:
     """The part of a canonical grid in which all that is not 0 in an image comes to lie, and some around it.
 
     Most of a head holds no label, and ANTs takes its time for each voxel.
@@ -98,11 +96,11 @@ def _where_it_lies(
     looked = engine.apply_transforms(box, _at_every(grid, every), transforms, "nearestNeighbor", "a box")
     seen = np.argwhere(looked > 0.5)
     if not seen.size:
-        return (slice(None), slice(None), slice(None)), grid
+        return tuple(slice(0, n) for n in grid.shape), grid
     first = np.maximum((seen.min(axis=0) - 2) * every, 0)
     last = np.minimum((seen.max(axis=0) + 2) * every + 1, grid.shape)
-    x, y, z = (slice(int(a), int(b)) for a, b in zip(first, last))
-    return (x, y, z), _part(grid, first, last)
+    place = tuple(slice(int(a), int(b)) for a, b in zip(first, last))
+    return place, part_of(grid, place)
 
 
 def _held(image: Image, margin_voxels: float) -> Image:
@@ -113,16 +111,7 @@ def _held(image: Image, margin_voxels: float) -> Image:
     margin = int(np.ceil(margin_voxels))
     low, high = np.maximum(held.min(axis=0) - margin, 0), held.max(axis=0) + margin + 1
     high = np.minimum(high, image.grid.shape)
-    cut = np.asarray(image.data)[tuple(slice(a, b) for a, b in zip(low, high))]
-    return replace(image, data=np.ascontiguousarray(cut), grid=_part(image.grid, low, high))
-
-
-def _part(grid: Grid, low: NDArray[np.int_], high: NDArray[np.int_]) -> Grid:
-    """The voxels ``low`` ≤ index < ``high`` of a grid."""
-    affine = grid.affine.copy()
-    affine[:3, 3] = world_points(grid, low.astype(np.float64))
-    x, y, z = (int(n) for n in high - low)
-    return Grid((x, y, z), affine)
+    return cut_out(image, [slice(a, b) for a, b in zip(low, high)])
 
 
 def _at_every(grid: Grid, every: NDArray[np.int_]) -> Grid:

@@ -120,6 +120,7 @@ def fit_maps(
         watch.check(magnitude)
         check_counts(counts, magnitude[0])
         list(pool.map(ImageWriter.commit, writers))
+    notices = [notice for reader in readers for notice in reader.notices] + fit_notices(counts, n_odd)
     derivatives = [out_dir / name for name in MAPS]
     derivatives += _write_sidecars(out_dir, method, echo_times_s, denoising)
     by_key = dict(zip((key for key, _ in MAPS.values()), derivatives))
@@ -130,11 +131,7 @@ def fit_maps(
         by_key["residual"],
         by_key["fit_status"],
         tuple(derivatives),
-        tuple(
-            dict.fromkeys(
-                [*(one for reader in readers for one in reader.notices), *fit_notices(counts, n_odd)]
-            )
-        ),
+        tuple(dict.fromkeys(notices)),
     )
 
 

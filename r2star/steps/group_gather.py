@@ -43,7 +43,7 @@ class Gathered(NamedTuple):
     notices: tuple[Notice, ...]
     version: str
     settings_sha256: str
-    tables: tuple[tuple[str, ...], ...] = ()
+    tables: tuple[tuple[str, ...], ...]
 
 
 def gather_units(output_dir: Path) -> Gathered:
