@@ -99,7 +99,7 @@ class Progress:
         self._at_work.pop(unit, None)
         self._wipe()
         if error is None:
-            self._say(f"{unit}: complete in {duration(seconds)} ({self._n_done}/{self._total})")
+            self._say(f"{unit}: complete in {duration(seconds)} ({self._count()})")
         else:
             say_error(error)
         if self._live:
@@ -113,6 +113,11 @@ class Progress:
     def seconds(self, unit: str) -> float:
         """Time since a unit's first stage began."""
         return time.monotonic() - self._begun.get(unit, time.monotonic())
+
+    def _count(self) -> str:
+        """Units that ended, of all; in a log, where no live line says it, the time that is left too."""
+        count = f"{self._n_done}/{self._total}"
+        return count if self._live or self._n_done == self._total else f"{count}; {self._time_of_all()}"
 
     def _time_of_all(self) -> str:
         return _time_left(

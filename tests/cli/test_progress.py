@@ -70,12 +70,16 @@ def test_log_gets_begin_and_end_and_breaks_a_long_silence(
     for words, seconds in (("checking inputs", 5), ("fitting", 70), ("registering", 5), ("measuring", 1)):
         progress.begin_stage("sub-01", words)
         clock[0] += seconds
-    progress.end_unit("sub-01", None)
+    progress.end_stage(["sub-01"], 1.0)
+    for unit in ("sub-01", "sub-02", "sub-03"):
+        progress.end_unit(unit, None)
     told = [line.partition(" ... ")[0] for line in capsys.readouterr().out.splitlines()]
     assert told == [
         "sub-01: checking inputs",
         "sub-01: registering",
-        "sub-01: complete in 1 min 21 s (1/3)",
+        "sub-01: complete in 1 min 21 s (1/3; 1 min 21 s elapsed, about 2 min 42 s left)",
+        "sub-02: complete in 1 min 21 s (2/3; 1 min 21 s elapsed, about 2 min 42 s left)",
+        "sub-03: complete in 1 min 21 s (3/3)",
     ]
 
 
