@@ -134,9 +134,9 @@ def fit_decay(
     sigma = broadcast(
         as_real(0.0 if noise_sigma is None else noise_sigma, "noise_sigma"), shape, "noise_sigma"
     )
-    where = None if mask is None else broadcast(np.asarray(mask).astype(bool, copy=False), shape, "mask")
+    where = None if mask is None else broadcast(np.asarray(mask, bool), shape, "mask")
     rules = Rules(
-        lowest_echo=0.0 if chosen.takes_logarithm else -1.0,
+        lowest_echo=0.0 if chosen.takes_logarithm else -np.inf,
         drop_sigmas=drop_below_sigmas,
         saturation=np.inf if saturation_level is None else saturation_level,
         floor_sigmas=FLOOR_SIGMAS,

@@ -56,11 +56,11 @@ def denoise_mppca(signal: ArrayLike, *, mask: ArrayLike | None = None, patch_rad
 
 
 def residual_change(before: Decay, after: Decay) -> float:
-    """Median of the residual after over the residual before, in voxels that have a value in both; NaN without any.
+    """Median of the residual after over the residual before, in voxels that have one in both; NaN without any.
 
     Near √((E − p)/E) for an image of which p components stay: more taken away than that is signal.
     """
-    both = before.has_value & after.has_value & (before.residual > 0) & np.isfinite(after.residual)
+    both = (before.residual > 0) & np.isfinite(after.residual)
     return float(np.median(after.residual[both] / before.residual[both])) if both.any() else float("nan")
 
 

@@ -130,7 +130,7 @@ def _fit_run(job: Job, voxels: NDArray[np.int64], code: int, estimate: Estimator
         job,
         order=job.order[first:end],
         design=Design(times),
-        rules=job.rules._replace(lowest_echo=-1.0, drop_sigmas=0.0, saturation=np.inf),
+        rules=job.rules._replace(lowest_echo=-np.inf, drop_sigmas=0.0, saturation=np.inf),
         doubt=Status.SATURATED if first else Status.ECHOES_DROPPED,
     )
     _fit_voxels(run, voxels, _room(run, voxels.size), estimate)

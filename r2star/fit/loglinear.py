@@ -35,7 +35,7 @@ def fit_blocks(blocks: Blocks, design: Design) -> None:
     _fit(blocks.signal, design.x, design.powers, design.x_first, weights, products, blocks.result)
 
 
-@lru_cache(maxsize=32)
+@lru_cache
 def make_weights(design: Design) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(2, E') the rows −w and u, and (3, E') the rows u², u·w and w², with zeros after the last echo."""
     x = design.x
@@ -118,13 +118,12 @@ def _propagate(
             sums[5, lane] = add_four(sums[5, lane], a, b, c, d, products, 1, echo)
             sums[6, lane] = add_four(sums[6, lane], a, b, c, d, products, 2, echo)
     result[SQUARED_ERROR, :] = sums[0]
-    _finish(sums[1:4], sums[4:7], signal.shape[0], x_first, result)
+    _finish(sums, signal.shape[0], x_first, result)
 
 
 @kernel
-def _finish(moments: Rows, covariances: Rows, n_echoes: int, x_first: float, result: Rows) -> None:
-    m0, m1, m2 = moments[0], moments[1], moments[2]
-    c0, c1, c2 = covariances[0], covariances[1], covariances[2]
+def _finish(sums: Rows, n_echoes: int, x_first: float, result: Rows) -> None:
+    m0, m1, m2, c0, c1, c2 = sums[1], sums[2], sums[3], sums[4], sums[5], sums[6]
     amplitude, freedom = result[AMPLITUDE], result[FREEDOM]
     rate_variance, amplitude_variance = result[RATE_VARIANCE], result[AMPLITUDE_VARIANCE]
     for lane in range(LANES):

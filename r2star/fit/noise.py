@@ -65,7 +65,7 @@ def estimate_noise_sigma(
     """
     values = np.asarray(signal)
     shape = values.shape[:-1]
-    inside = None if mask is None else np.broadcast_to(np.asarray(mask).astype(bool), shape)
+    inside = None if mask is None else np.broadcast_to(np.asarray(mask, bool), shape)
     air = _sample(values, None if inside is None else ~inside)
     sigma, n_voxels = _from_background(air, n_coils)
     if n_voxels:

@@ -52,7 +52,7 @@ def asinh_rates(design: Design) -> NDArray[np.float64]:
     return np.linspace(low, high, 2 * math.ceil(0.5 + (high - low) / RATE_SPACING / 2))
 
 
-@lru_cache(maxsize=32)
+@lru_cache
 def make_bank(design: Design) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
     """Values of asinh ρ and ρ (K,), K even, and their decays (K, E') with Σ e² = 1 in single precision.
 
@@ -256,20 +256,16 @@ def _settle(
     """Mark optima outside the bank, and bisect where the rate has not settled or left the best node's bracket."""
     last = rates.size - 1
     for lane in range(LANES):
-        settled = doubt[lane] < 0.0
-        inside = 0 < node[lane] < last
-        k = min(max(node[lane], 1), last - 1)
-        low, high = rates[k - 1], rates[k + 1]
         if status[lane] != OK:
-            rate[lane] = 0.0
-        elif not inside:
+            continue
+        if not 0 < node[lane] < last:
             status[lane] = AT_BOUND
-            rate[lane] = 0.0
-        elif not (settled and low < rate[lane] < high):
+            continue
+        low, high = rates[node[lane] - 1], rates[node[lane] + 1]
+        if not (doubt[lane] < 0.0 and low < rate[lane] < high):
             rate[lane] = _bisect(y[:, lane], f[:, lane], x, low, high)
             if math.isnan(rate[lane]):
                 status[lane] = NOT_CONVERGED
-                rate[lane] = 0.0
 
 
 @kernel

@@ -75,6 +75,20 @@ def test_an_echo_at_the_limit_of_dropping_is_kept(method: str) -> None:
     assert found.r2star_per_s[2] == shorter.r2star_per_s[0]  # the fourth echo comes after a quiet one
 
 
+@every_method
+def test_an_echo_at_or_above_saturation_is_left_out_with_all_before_it(method: str) -> None:
+    rows = [
+        [59.0, 49.0, 40.0, 33.0],
+        [60.0, 49.0, 40.0, 33.0],
+        [90.0, 49.0, 40.0, 33.0],
+        [50.0, 61.0, 40.0, 33.0],
+    ]
+    decay = fit_decay(rows, TIMES, method, saturation_level=60.0)
+    assert [Status(int(code)).label for code in decay.status] == ["ok", *["saturated"] * 3]
+    for found, first, row in zip(decay.r2star_per_s, (0, 1, 1, 2), rows, strict=True):
+        assert found == fit_decay(row[first:], TIMES[first:], method).r2star_per_s
+
+
 @pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].takes_dephasing])
 def test_a_factor_above_one_by_rounding_is_one_and_no_other_is(method: str) -> None:
     signal = np.tile([9.0, 7.0, 5.0, 4.0], (7, 1))

@@ -44,6 +44,18 @@ def test_voxels_outside_the_mask_or_not_finite_stay() -> None:
     assert (denoised.signal[4, 4, 4] != signal[4, 4, 4].astype(np.float32)).all()
 
 
+def test_the_change_of_residuals_is_the_median_of_voxels_that_have_one_before_and_after() -> None:
+    signal, _ = tissue()
+    rows = signal.reshape(-1, 8)[:7]
+    before, after = rows.copy(), rows * np.array([0.1, 0.2, 0.4, 0.6, 0.9, 0.01, 0.01])[:, None]
+    before[5], after[6] = np.nan, 0.0
+    change = residual_change(fit_decay(before, TIMES), fit_decay(after, TIMES))
+    assert change == pytest.approx(0.4, rel=1e-6)
+    assert np.isnan(residual_change(fit_decay(before[5:], TIMES), fit_decay(after[5:], TIMES)))
+    exact = fit_decay(np.full((3, 8), 5.0), TIMES)
+    assert np.isnan(residual_change(exact, exact))  # nothing was left to take away
+
+
 def test_a_missing_dipy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dipy.denoise.localpca", None)
     with pytest.raises(EnvironmentFault, match="dipy"):

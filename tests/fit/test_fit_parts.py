@@ -14,7 +14,7 @@ from scipy.integrate import quad
 from scipy.special import ive
 from scipy.stats import chi
 
-from r2star.fit import Status, compiling, estimate_noise_sigma, first_moment, fit_decay
+from r2star.fit import Status, compiling, estimate_noise_sigma, first_moment, fit_decay, noise
 from r2star.fit.blocks import LANES
 from r2star.fit.elementary import fast_exp, fast_log
 from r2star.fit.moments import TABLE_SIGMAS, moment_slope
@@ -95,6 +95,22 @@ def test_rician_is_the_least_squares_fit_of_the_first_moment(n_coils: int) -> No
     assert decay.has_value.mean() > 0.9
 
 
+@pytest.mark.parametrize("n_coils", [1, 32])
+def test_rician_finds_the_decay_whose_moments_it_is_given_at_every_height_above_the_noise(
+    n_coils: int,
+) -> None:
+    """From the floor to far above it; the highest ones lie where a series stands in for the table of moments."""
+    times, rate = np.arange(1, 7) * 0.005, 35.0
+    s0 = np.sqrt(n_coils) * np.array([8.0, 33.0, 70.0, 100.0, 130.0, 150.0, 400.0])
+    signal = 3.0 * first_moment(s0[:, None] * np.exp(-rate * times), n_coils)
+    decay = fit_decay(signal, times, "rician", noise_sigma=3.0, n_coils=n_coils)
+    np.testing.assert_allclose(decay.r2star_per_s, rate, rtol=1e-8)
+    np.testing.assert_allclose(decay.s0, 3.0 * s0, rtol=1e-8)
+    np.testing.assert_allclose(
+        [decay.r2star_per_s[-2:] / rate, decay.s0[-2:] / (3.0 * s0[-2:])], 1.0, rtol=1e-11
+    )
+
+
 @pytest.mark.parametrize("r2star", [10.0, 40.0, 80.0])
 def test_rician_has_no_bias_and_honest_errors(r2star: float) -> None:
     n, sigma, times = 60_000, 50.0, np.linspace(0.003, 0.036, 12)
@@ -155,11 +171,12 @@ def test_errors_are_those_that_differences_of_the_estimates_give(method: str) ->
 
 @pytest.mark.parametrize("n_coils", [1, 4])
 @pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("sigma", [20.0, 0.5])
 def test_rician_errors_are_those_of_its_model_with_the_noise_known_or_not(
-    n_coils: int, *, known: bool
+    n_coils: int, sigma: float, *, known: bool
 ) -> None:
     """By differences of the model, the variance of magnitudes (less than σ² in the floor), and residuals for σ."""
-    times, sigma = np.arange(1, 8) * 0.004, 20.0
+    times = np.arange(1, 8) * 0.004
     noise = np.random.default_rng(3).normal(0, sigma, (6, 7, 2 * n_coils))
     noise[..., 0] += 600 * np.exp(-60 * times)
     signals = np.linalg.norm(noise, axis=-1)
@@ -239,6 +256,39 @@ def test_a_mask_says_where_there_is_air() -> None:
     estimate = estimate_noise_sigma(image, times, mask=mask)
     assert (estimate.source, estimate.n_voxels > 3000) == ("background", True)
     assert estimate.sigma == pytest.approx(5.0, rel=0.02)
+
+
+def test_voxels_that_were_not_measured_tell_nothing_of_the_noise() -> None:
+    """Neither those that are no numbers, nor any number of zeros beside a little air."""
+    image, times = head(13.0, 6).reshape(-1, 6), np.arange(1, 7) * 0.004
+    odd = np.tile(image[:4], (25, 1))
+    odd[:50, 2], odd[50:, 4] = np.nan, np.inf
+    assert estimate_noise_sigma(np.concatenate([image, odd]), times) == estimate_noise_sigma(image, times)
+    few = image[np.argsort(image[:, 0])[::20]]
+    known = estimate_noise_sigma(few, times)
+    assert known.source == "background"
+    assert known.sigma == pytest.approx(13.0, rel=0.03)
+    assert estimate_noise_sigma(np.concatenate([few, np.zeros((300_000, 6))]), times) == known
+
+
+def test_one_odd_voxel_does_not_hide_the_noise() -> None:
+    """A voxel of nearly nothing, and one far brighter than all others."""
+    image, times = head(13.0, 6).reshape(-1, 6), np.arange(1, 7) * 0.004
+    for value in (1e-150, 1e-30, 1e5):
+        estimate = estimate_noise_sigma(np.concatenate([image, np.full((1, 6), value)]), times)
+        assert estimate == estimate_noise_sigma(image, times)
+
+
+def test_noise_of_a_large_image_is_that_of_voxels_at_an_even_stride(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, times = head(13.0, 6), np.arange(1, 7) * 0.004
+    image[15:] = 0  # what lies beyond a share of the voxels is looked at as well
+    image[:5] *= 40
+    monkeypatch.setattr(noise, "N_SAMPLES", 9000)
+    estimate = estimate_noise_sigma(image, times)
+    assert estimate.source == "background"
+    assert estimate.sigma == pytest.approx(13.0, rel=0.03)
+    assert 1500 < estimate.n_voxels < 9000 / 3
+    assert estimate == estimate_noise_sigma(image.reshape(-1, 6)[::3], times)
 
 
 def test_status_names_and_meanings_make_a_lookup_table() -> None:
