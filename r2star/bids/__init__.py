@@ -15,6 +15,7 @@ May import files, errors and its own modules; reads names and JSON, never an ima
     E210  a sidecar is no JSON                 E221  part- against ImageType or Units
     E211  a file in another's folder           E222  an echo time is far too early
     E223  two sidecars of one rank disagree    E224  a sequence of spin echoes
+    E225  echoes in display values of several scales
 
 Its warnings::
 
@@ -27,6 +28,7 @@ Its warnings::
     W213  a frequency of another field         W214  a sidecar of an echo without image
     W215  two echo times of one echo           W216  a last echo far later than the others
     W217  an echo time for all echoes          W218  EchoNumber against the name
+    W219  echoes of several series, coils or times
 
 Of results of other programs::
 

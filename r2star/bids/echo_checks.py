@@ -6,7 +6,6 @@ Each check raises an error that names the file and what to mend, or adds a warni
 from __future__ import annotations
 
 import gzip
-import math
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -26,11 +25,6 @@ SHORTEST_LAST_ECHO_TIME_S = 0.0005
 SHORTEST_ECHO_TIME_S = 2e-5
 #: Echo times (s) that differ by less are equal.
 SAME_ECHO_TIME_S = 1e-5
-#: One echo train has one value of each of these.
-_SHARED_KEYS = (
-    "RepetitionTime", "RepetitionTimeExcitation", "FlipAngle", "MagneticFieldStrength", "MTState",
-    "MRAcquisitionType", "PhaseEncodingDirection",
-)  # fmt: skip
 #: Times between echoes differ, but none is so many times the longest of the others: a point has slipped.
 LARGEST_STEP_RATIO = 8.0
 
@@ -215,29 +209,6 @@ def other_echo(number: int, metadata: Mapping[str, Any], shown: str) -> list[Not
         return []
     found = f"EchoNumber is {told!r}, the name says echo-{number}"
     return [Notice("W218", found, "check which file belongs to which sidecar", shown)]
-
-
-def check_shared(
-    echoes: Sequence[EchoFile], metadata: Mapping[Path, Mapping[str, Any]], shown: Mapping[Path, str]
-) -> None:
-    """Refuse echoes whose sidecars tell of different acquisitions."""
-    for key in _SHARED_KEYS:
-        values = [(metadata[echo.path][key], echo) for echo in echoes if key in metadata[echo.path]]
-        for value, echo in values:
-            if not _alike(value, values[0][0]):
-                raise InputError(
-                    "E215",
-                    f"{key} is {value!r}, but {values[0][0]!r} in echo {values[0][1].echo}",
-                    "echoes of one acquisition are needed",
-                    f"correct {key}, or tell acquisitions apart by acq-",
-                    path=shown[echo.path],
-                )
-
-
-def _alike(first: object, second: object) -> bool:
-    if isinstance(first, int | float) and isinstance(second, int | float):
-        return math.isclose(first, second, rel_tol=1e-3) or (math.isnan(first) and math.isnan(second))
-    return first == second
 
 
 def check_repetition(

@@ -17,7 +17,6 @@ from r2star.bids.echo_checks import (
     FoundImage,
     check_numbering,
     check_repetition,
-    check_shared,
     check_spacing,
     check_times,
     match_parts,
@@ -27,6 +26,7 @@ from r2star.bids.echo_checks import (
     require_magnitude,
 )
 from r2star.bids.metadata import SidecarTree, allowed_metadata, require_regular_file
+from r2star.bids.one_acquisition import check_one_scale, check_series, check_shared, image_type_words
 from r2star.bids.units import EchoFile, Part
 from r2star.errors import InputError, Notice
 
@@ -43,8 +43,15 @@ _IMAGE_TYPE_PARTS: Mapping[str, Part] = {
     "M": "mag", "MAGNITUDE": "mag", "M_FFE": "mag", "P": "phase", "PHASE": "phase", "PHASE MAP": "phase",
     "R": "real", "REAL": "real", "I": "imag", "IMAGINARY": "imag",
 }  # fmt: skip
-#: Scanners call so what they made of images: T2_STAR MAP, R2 STAR MAP, projections, means, weighted images.
-_MADE_OF_IMAGES = re.compile(r"\b[TR][12].*MAP\b|^(?:MNIP|MIN_IP|MIP|MEAN|SWI|ADC)$")
+#: Scanners call so what they made of images: T2_STAR MAP, R2_STAR, projections, means, weighted images, field maps,
+#: water and fat.
+_MADE_OF_IMAGES = re.compile(
+    r"\b[TR][12].*MAP\b|^R[12][ _]?(?:STAR|\*)"
+    r"|^(?:MNIP|MIN_IP|MAX_IP|MIP|MEAN|SWI|ADC|QSM|B0|B0[ _]MAP|FIELD[ _]?MAP|WATER|FAT|W|F|FF)$",
+    re.IGNORECASE,
+)
+#: Where images are derived, this is no weighting but a map; of original ones it tells the contrast.
+_MAP_IF_DERIVED = re.compile(r"^T[12][ _]?(?:STAR|\*)", re.IGNORECASE)
 _PHASE_UNITS = ("rad", "radian", "radians")
 
 
@@ -86,6 +93,8 @@ def read_echoes(
     match_parts(echoes, shown, notices)
     primary = echoes["mag"] or echoes["real"]
     check_shared(primary, metadata, shown)
+    check_one_scale(primary, metadata, shown)
+    check_series(primary, metadata, shown, notices)
     check_repetition(primary, metadata, shown, notices)
     check_spacing(primary, shown, notices)
     check_numbering(primary, notices)
@@ -130,10 +139,7 @@ def _other_frequency(echo: EchoFile, field_tesla: float) -> list[Notice]:
 def _part(image: FoundImage, own: Mapping[str, Any]) -> Part:
     """What the image holds: its ``part-`` entity, magnitude if it has none; ImageType must not contradict."""
     named = image.name.entities.get("part")
-    image_type = own.get("ImageType")
-    # some converters leave the words as one text, as DICOM has them
-    words = image_type.split("\\") if isinstance(image_type, str) else image_type
-    words = [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
+    words = image_type_words(own)
     told = {_IMAGE_TYPE_PARTS[word] for word in words if word in _IMAGE_TYPE_PARTS}
     part = next((known for known in _PARTS if known == (named or "mag")), None)
     if part is None:
@@ -145,7 +151,8 @@ def _part(image: FoundImage, own: Mapping[str, Any]) -> Part:
             path=image.shown,
         )
     found = f"ImageType says {', '.join(told)}" if len(told) == 1 and told != {part} else ""
-    if any(_MADE_OF_IMAGES.search(word) for word in words):
+    derived = "DERIVED" in words and any(_MAP_IF_DERIVED.search(word) for word in words)
+    if derived or any(_MADE_OF_IMAGES.search(word) for word in words):
         found = "ImageType says an image made of others"
     if part != "phase" and own.get("Units") in _PHASE_UNITS:
         found = "Units are those of phase"

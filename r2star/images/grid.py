@@ -93,13 +93,15 @@ class Image:
 
     ``data`` is (X, Y, Z) or (X, Y, Z, T) in storage order, NaN and infinities as they were stored;
     ``notices`` holds the warnings of reading; ``sha256`` is the hash of the file's bytes as they are on the
-    disk (of the compressed bytes for .nii.gz), empty where the image was not read from a file.
+    disk (of the compressed bytes for .nii.gz), empty where the image was not read from a file. ``description`` is
+    the header's free text: to be compared, never to be passed on.
     """
 
     data: NDArray[Any]
     grid: Grid
     notices: tuple[Notice, ...] = ()
     sha256: str = ""
+    description: bytes = b""
 
 
 def corners_of(shape: tuple[int, ...], affine: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -83,6 +83,7 @@ class Header:
     offset: NDArray[np.float64]
     sform: NDArray[np.float64]
     notices: tuple[Notice, ...]
+    description: bytes = b""
 
     @property
     def data_bytes(self) -> int:
@@ -147,6 +148,7 @@ def parse_header(raw: bytes, path: Path) -> Header:
         offset=offset * in_mm,
         sform=sform * in_mm,
         notices=tuple(notices),
+        description=bytes(fields["descrip"]),
     )
 
 

@@ -43,7 +43,7 @@ def read_image(
         path, dtype=dtype, xform=xform, assume_orientation=assume_orientation, modulus=modulus
     ) as reader:
         data = reader.read()
-    return Image(data, reader.grid, reader.notices, reader.sha256)
+    return Image(data, reader.grid, reader.notices, reader.sha256, reader.header.description)
 
 
 def read_images(

@@ -5,6 +5,7 @@ Arrays and grids in; `r2star.steps.inputs` reads the files.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,15 @@ TISSUE_SHARE = 0.2
 MAGNITUDE_RANGE = (1e-12, 1e12)
 #: From one echo to the next at most this share of tissue voxels may rise: noise alone lifts half of them.
 LARGEST_RISING_SHARE = 0.6
+#: Echoes lie on one decay where each is within this of a straight ln S, in the median of the tissue. A real head at
+#: 3 echoes is within 0.003; odd and even echoes of a bipolar train differ by some hundredths.
+LARGEST_DEVIATION = 0.055
+#: A voxel tells the decay where its faintest echo has this share of the brightest, and so many σ.
+FAINTEST_SHARE, FAINTEST_SIGMAS = 0.1, 5.0
+FEWEST_VOXELS = 50
+#: dcm2niix leaves the echo time (ms) in the header's text, with two digits.
+_TOLD_TIME = re.compile(rb"(?:^|[;/\s])TE=(\d{1,3}(?:\.\d{1,4})?)(?:ms)?(?=[;/\s\0]|$)")
+LARGEST_TIME_DEVIATION = 0.06
 
 
 def check_one_grid(paths: Sequence[Path], grids: Sequence[Grid]) -> None:
@@ -88,6 +98,58 @@ def check_own_scales(paths: Sequence[Path], largest: Sequence[float]) -> list[No
         return []
     found = f"the largest value of every echo is {largest[0]:g}, as if each had been scaled by itself"
     return [Notice("W308", found, "export the series again with one scale for all echoes", paths[0].name)]
+
+
+def check_one_decay(
+    paths: Sequence[Path],
+    samples: Sequence[NDArray[np.float32]],
+    echo_times_s: Sequence[float],
+    sigma: float | None,
+) -> list[Notice]:
+    """Warn (W309) where the echoes do not lie on one decay: one has a scale, or an echo time, of its own.
+
+    Whatever the tissue, ln S is nearly straight; a factor that one echo has of its own is in all voxels alike, and the
+    median over them is free of noise. Three echoes and more can tell.
+    """
+    if len(samples) < 3:
+        return []
+    signal = np.stack(samples, -1)
+    with np.errstate(invalid="ignore"):
+        brightest, faintest = signal.max(-1), signal.min(-1)
+        first = signal[np.isfinite(signal[:, 0]), 0]
+        clear = (faintest > FAINTEST_SHARE * brightest) & (faintest > FAINTEST_SIGMAS * (sigma or 0.0))
+        clear &= (signal[:, 0] > TISSUE_SHARE * np.percentile(first, 98)) & np.isfinite(brightest)
+    if np.count_nonzero(clear) < FEWEST_VOXELS:
+        return []
+    design = np.stack([np.ones(len(paths)), -np.array(echo_times_s)], -1)
+    logarithms = np.log(signal[clear].astype(np.float64))
+    deviations = np.median(logarithms - logarithms @ (design @ np.linalg.pinv(design)).T, axis=0)
+    worst = int(np.argmax(np.abs(deviations)))
+    if abs(deviations[worst]) <= LARGEST_DEVIATION:
+        return []
+    share = f"{abs(deviations[worst]):.0%} or more {'above' if deviations[worst] > 0 else 'below'}"
+    found = f"half of the tissue lies {share} the decay through all echoes"
+    fix = "check the scaling and the echo time of each echo"
+    return [Notice("W309", found, fix, paths[worst].name)]
+
+
+def check_told_times(
+    paths: Sequence[Path], descriptions: Sequence[bytes], echo_times_s: Sequence[float]
+) -> list[Notice]:
+    """Warn (W310) where headers tell other echo times than the sidecars.
+
+    Headers that were copied from one echo to all tell nothing: each must have a time of its own.
+    """
+    found = [_TOLD_TIME.search(text) for text in descriptions]
+    told_s = [float(one[1]) / 1000 for one in found if one]
+    if len(set(told_s)) < len(paths):
+        return []
+    for path, told, time in zip(paths, told_s, echo_times_s):
+        if abs(told - time) > LARGEST_TIME_DEVIATION * time:
+            times = f"{1000 * told:g} ms, the sidecar {1000 * time:g} ms"
+            meaning = f"the image's header tells an echo time of {times}"
+            return [Notice("W310", meaning, "check EchoTime in the sidecars", path.name)]
+    return []
 
 
 def check_magnitude(path: Path, data: NDArray[Any]) -> list[Notice]:

@@ -19,10 +19,12 @@ from r2star.steps.echo_rules import (
     check_distinct,
     check_falling,
     check_magnitude,
+    check_one_decay,
     check_one_grid,
     check_own_scales,
+    check_told_times,
 )
-from r2star.steps.noise import sample_of, saturation_notice, write_noise
+from r2star.steps.noise import read_sigma, sample_of, saturation_notice, write_noise
 from r2star.steps.phase import decide_phase_unit, measure_range
 
 
@@ -79,9 +81,11 @@ def check_inputs(
     check_distinct(magnitude, reading.samples)
     reading.notices += check_falling(magnitude, reading.samples)
     reading.notices += check_own_scales(magnitude, reading.largest)
+    reading.notices += check_told_times(magnitude, reading.descriptions, echo_times_s)
     if phase_required:
         decide_phase_unit(reading.phase_ranges, phase_units, phase[0])
     noise = write_noise(out_dir, reading.samples, echo_times_s, reading.saturation)
+    reading.notices += check_one_decay(magnitude, reading.samples, echo_times_s, read_sigma(noise))
     if (real and not magnitude) or (real and imaginary and not phase):
         parts = _magnitude_and_phase(settled["real"], settled["imaginary"], out_dir)
         for kind, made in zip(("magnitude", "phase"), parts):
@@ -129,6 +133,7 @@ class _Reading:
         self.notices: list[Notice] = []
         self.samples: list[NDArray[np.float32]] = []
         self.largest: list[float] = []
+        self.descriptions: list[bytes] = []
         self.saturation: float | None = None
         self._pile: PileUp | None = None
 
@@ -160,6 +165,7 @@ class _Reading:
                 self.notices += check_magnitude(path, image.data)
                 self.samples.append(sample_of(image.data))
                 self.largest.append(float(np.nanmax(image.data)))
+                self.descriptions.append(image.description)
                 self._watch_saturation(number, path, image.data)
             if kind == "phase" and self._measures_phase:
                 self.phase_ranges.append(measure_range(image.data, path))

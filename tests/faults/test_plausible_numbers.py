@@ -20,6 +20,8 @@ from test_odd_names_and_sidecars import beside, sidecars, values
 
 #: Bytes of a header that tell of slices, display, time and purpose: nothing here reads them.
 SLICES, DISPLAY, TIME_OFFSET, INTENT = 39, 124, 136, 68
+#: Free text of a header, in which dcm2niix leaves the echo time.
+DESCRIPTION = 148
 
 
 def differing(name: str, first: object, second: object) -> Callable[[Path], None]:
@@ -28,6 +30,27 @@ def differing(name: str, first: object, second: object) -> Callable[[Path], None
     def spoil(folder: Path) -> None:
         sidecars(**{name: first})(folder)
         key(2, **{name: second})(folder)
+
+    return spoil
+
+
+def described(*times_ms: str) -> Callable[[Path], None]:
+    """Headers that tell these echo times."""
+
+    def spoil(folder: Path) -> None:
+        for number, time in enumerate(times_ms, start=1):
+            b.poke(folder, number, DESCRIPTION, "80s", f"TE={time};Time=101112.000".encode())
+
+    return spoil
+
+
+def philips(floating: int) -> Callable[[Path], None]:
+    """The scales of Philips' images, another in each echo, and which of both values were written."""
+
+    def spoil(folder: Path) -> None:
+        for number in range(1, 5):
+            b.edit_json(folder, number, PhilipsRescaleSlope=1.5 * number, PhilipsScaleSlope=0.01,
+                        UsePhilipsFloatNotDisplayScaling=floating)  # fmt: skip
 
     return spoil
 
@@ -130,6 +153,31 @@ ROWS = [
     warned("E08c", "a mask by a threshold in each echo", values(lambda v, n: np.where(v < 600, 0, v)), "W306", None),
     warned("E11", "each echo scaled by itself", values(lambda v, n: np.rint(v / v.max() * 255)), "W308", None),
     warned("E11b", "one echo scaled by 2", values(lambda v, n: 2 * v, 2), "W303", None),
+    refused("D19h", "one echo corrected for the coils", differing("ImageType", ["M", "ND"], ["M", "ND", "NORM"]),
+            "E215", "echo-2", "NORM"),
+    refused("D19i", "one echo corrected for distortion", differing("ImageType", ["M", "ND"], ["M", "DIS2D"]),
+            "E215", "echo-2", "DIS2D"),
+    fine("D19j", "words of one echo alone", differing("ImageType", ["M", "ND"], ["M", "ND", "TE2"])),
+    warned("D19k", "an echo of another series", differing("SeriesNumber", 5, 8), "W219", 0.0, "echo-2"),
+    warned("D19l", "an echo of another coil", differing("ReceiveCoilName", "Head_32", "Head_8"), "W219"),
+    warned("D19m", "an echo 20 minutes later", differing("AcquisitionTime", "10:00:00.0", "10:20:11.5"), "W219"),
+    fine("D19n", "over midnight", differing("AcquisitionTime", "23:59:59.99", "00:00:00.01")),
+    fine("D19o", "times that are none", differing("AcquisitionTime", "10:00", 3)),
+    refused("B17b", "display values, each echo its own scale", philips(0), "E225", "echo-2", "dcm2niix -p y"),
+    fine("B17c", "floating point values, each echo its own scale", philips(1)),
+    refused("D24n", "a scanner's R2*", sidecars(ImageType=["DERIVED", "PRIMARY", "R2_STAR", "UNSPECIFIED"]), "E221",
+            "echo-1"),
+    refused("D24o", "a scanner's T2*", sidecars(ImageType=["DERIVED", "PRIMARY", "T2_STAR", "NONE"]), "E221", "echo-1"),
+    fine("D24p", "T2* weighting", sidecars(ImageType=["ORIGINAL", "PRIMARY", "T2_STAR", "NONE"])),
+    refused("D24q", "a field map", sidecars(ImageType=["DERIVED", "PRIMARY", "B0 MAP", "B0"]), "E221", "echo-1"),
+    refused("D24r", "water alone", sidecars(ImageType=["DERIVED", "PRIMARY", "DIXON", "WATER"]), "E221", "echo-1"),
+    warned("D06k", "other echo times in the headers", described("4", "8", "12", "16"), "W310", 0.0, "echo-2"),
+    fine("D06l", "the same times, with two digits", described("4", "9.0", "15", "22")),
+    fine("D06m", "the first echo's header in all", described("4", "4", "4", "4")),
+    warned("E11c", "one echo scaled by 0.85", values(lambda v, n: 0.85 * v, 2), "W309", None, "echo-2"),
+    warned("E11d", "the last echo scaled by 0.7", values(lambda v, n: 0.7 * v, 4), "W309", None),
+    fine("E11e", "one echo scaled by 0.97", values(lambda v, n: 0.97 * v, 2), None),
+    warned("D06n", "the time of one echo copied wrong", key(3, EchoTime=0.010), "W309", None),
     warned("E13", "a first echo cut off", values(lambda v, n: np.minimum(v, 850)), "W305", None),
 ]  # fmt: skip
 
