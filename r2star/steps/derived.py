@@ -27,6 +27,8 @@ from r2star.steps.coverage import volumes_in_view
 #: A segmentation without a label table is FreeSurfer's if it has this many of FreeSurfer's deep labels.
 _FEWEST_FREESURFER_LABELS = 4
 _GRID_TOLERANCE_MM = 0.01
+#: A mask has 0, a value or a few, or numbers that count lesions; with more it is told, as percentages would be.
+_MOST_MASK_VALUES = 20
 
 
 class AdoptedMask(NamedTuple):
@@ -69,12 +71,13 @@ def adopt_mask(
     Raises
     ------
     InputError
-        E409 where a brain mask is empty on the MEGRE grid, E475 where the file is no 3D mask.
+        E409 where a brain mask is empty on the MEGRE grid, E475 where the file is no 3D mask, E478 where its values
+        are those of an image.
     """
     image = _read(given)
     grid = read_grid(like)
     inside = np.nan_to_num(np.asarray(image.data, np.float64)) > 0.5
-    notices = image.notices
+    notices = (*image.notices, *_check_mask_values(image.data, given))
     if transforms:
         mask = _moved(replace(image, data=inside.astype(np.float32)), transforms, grid, fill=0.0) > 0.5
     elif image.grid.same_as(grid, _GRID_TOLERANCE_MM):
@@ -102,6 +105,21 @@ def adopt_mask(
     path = write_image(out_dir / f"desc-{kind}_mask.nii.gz", mask, grid, dtype=np.uint8)
     volume = float(np.count_nonzero(inside)) * image.grid.voxel_volume_mm3
     return AdoptedMask(path, volume, _write_hashes(out_dir, given, image, others), notices)
+
+
+def _check_mask_values(data: NDArray[np.generic], given: Path) -> list[Notice]:
+    """Refuse values below 0, and fractions above 1: of percentages and of brightness 0.5 is no threshold."""
+    values = np.unique(data[np.isfinite(data)])
+    above = values[values > 1]
+    if values.size and (values[0] < 0 or (above != np.rint(above)).any()):
+        raise InputError(
+            "E478", f"the mask holds values from {values[0]:g} to {values[-1]:g}, as an image does",
+            "0 and 1, or probabilities from 0 to 1, are needed", "binarise it", path=given,
+        )  # fmt: skip
+    if len(above) <= _MOST_MASK_VALUES:
+        return []
+    found = f"the mask holds {len(values)} values up to {values[-1]:g}; all voxels above 0.5 count"
+    return [Notice("W445", found, "binarise it if these are percentages or brightness", given.name)]
 
 
 def adopt_map(

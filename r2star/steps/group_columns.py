@@ -11,6 +11,7 @@ import numpy as np
 
 from r2star.errors import InputError, Notice
 from r2star.group.ages import is_age_column
+from r2star.group.missing_codes import find_missing_codes
 from r2star.group.model import ColumnRule, ModelFile, ModelSpec
 from r2star.group.rows import CohortData
 from r2star.group.spellings import looks_of
@@ -104,7 +105,20 @@ def _numbers(cells: Sequence[Any], column: str) -> tuple[Any, list[Notice]]:
         if cell is not None:
             values[k], notice = parse_number(cell, column)
             notices += [notice] if notice else []
+    notices += _missing_codes(cells, values, column)
     return values, list(dict.fromkeys(notices))
+
+
+def _missing_codes(cells: Sequence[Any], values: Any, column: str) -> list[Notice]:
+    """Refuse -999 among numbers that are not below zero; warn of a 9999 far beyond the others."""
+    codes = find_missing_codes(["" if cell is None else cell.text for cell in cells], values)
+    notices = []
+    for cell, value in ((cells[k], values[k]) for k in np.flatnonzero(codes)):
+        found = f"row {cell.row}, column {column}: {cell.text!r} looks like a code for what is not known"
+        if value < 0:
+            raise InputError("E706", found, "a number or n/a", "write n/a", path=cell.path)
+        notices.append(Notice("W720", f"{found}; it counts as a number", "write n/a if it is one", cell.path))
+    return notices
 
 
 def _levels(cells: Sequence[Any], column: str, rule: ColumnRule) -> tuple[Any, list[Notice]]:

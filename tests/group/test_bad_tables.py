@@ -75,6 +75,36 @@ def test_missing_age_leaves_the_row_out_and_only_na_does_so_in_silence(
     assert [notice.code for notice in outputs.notices] == ["W706"] * warned
 
 
+FERRITIN = MODEL.replace("[columns.age]", "[columns.ferritin_ug_per_l]\n[columns.age]").replace(
+    '"age + group"', '"age + ferritin_ug_per_l + group"'
+)
+
+
+@pytest.mark.parametrize("code", ["-9", "-99.0", "-999", "-888"])
+def test_a_code_for_what_is_not_known_is_no_number(study: Study, code: str) -> None:
+    study.model.write_text(FERRITIN)
+    study.set(5, "ferritin_ug_per_l", code)
+    error = study.fails(InputError, "E706")
+    assert f"row 5, column ferritin_ug_per_l: '{code}' looks like a code for what is not known" in str(error)
+    assert error.path == str(study.table)
+
+
+@pytest.mark.parametrize("code", ["9999", "99999", "8888.0"])
+def test_a_number_that_may_be_a_code_is_told(study: Study, code: str) -> None:
+    study.model.write_text(FERRITIN)
+    study.set(5, "ferritin_ug_per_l", code)
+    (told,) = study.run().notices
+    assert (told.code, told.path) == ("W720", str(study.table))
+    assert f"row 5, column ferritin_ug_per_l: '{code}'" in told.message
+
+
+def test_numbers_among_their_like_are_no_codes(study: Study) -> None:
+    study.model.write_text(FERRITIN)
+    for row, text in ((5, "99"), (6, "77"), (7, "-9"), (8, "-3.5")):
+        study.set(row, "ferritin_ug_per_l", text)
+    assert study.run().notices == ()
+
+
 def test_old_age_is_shown_as_89_plus_and_modelled_as_it_is(study: Study) -> None:
     study.set(7, "age", "92.5")
     with_92 = _estimate(study)

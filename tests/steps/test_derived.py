@@ -75,6 +75,38 @@ def test_a_lesion_mask_of_another_grid_keeps_its_place_and_volume(like: Path, tm
     assert list(json.loads(found.hashes.read_text())) == [str(given)]
 
 
+@pytest.mark.parametrize(
+    ("scale", "shift"), [(255.0, 0.0), (1.5, 0.0), (1.0, -0.5)], ids=["brightness", "above 1", "below 0"]
+)
+@pytest.mark.parametrize("kind", ["brain", "lesions"])
+def test_values_of_an_image_are_no_mask(
+    like: Path, tmp_path: Path, kind: str, scale: float, shift: float
+) -> None:
+    values = scale * np.random.default_rng(1).uniform(0, 1, GRID.shape) + shift
+    given = write_image(tmp_path / "x.nii.gz", values.astype(np.float32), GRID)
+    with pytest.raises(InputError, match=r"E478.*x\.nii\.gz.*binarise"):
+        adopt_mask(given, like, tmp_path, kind=kind)
+
+
+@pytest.mark.parametrize(("most", "told"), [(1, []), (20, []), (100, ["W445"])])
+def test_many_numbers_in_a_mask_are_told(like: Path, tmp_path: Path, most: int, told: list[str]) -> None:
+    """Twenty lesions, each with a number, are usual; a hundred may be percentages."""
+    values = np.random.default_rng(2).integers(0, most + 1, GRID.shape).astype(np.uint8)
+    given = write_image(tmp_path / "x.nii.gz", values, GRID, dtype=np.uint8)
+    found = adopt_mask(given, like, tmp_path, kind="lesions")
+    assert [notice.code for notice in found.notices] == told
+    np.testing.assert_array_equal(read_image(found.image).data > 0, values > 0)
+
+
+def test_probabilities_are_cut_at_a_half_and_nan_is_outside(like: Path, tmp_path: Path) -> None:
+    values = np.random.default_rng(3).uniform(0, 1, GRID.shape).astype(np.float32)
+    values[:3] = np.nan
+    given = write_image(tmp_path / "x.nii.gz", values, GRID)
+    found = adopt_mask(given, like, tmp_path, kind="lesions")
+    assert found.notices == ()
+    np.testing.assert_array_equal(read_image(found.image).data > 0, np.nan_to_num(values) > 0.5)
+
+
 def test_an_empty_lesion_mask_is_a_healthy_participant(like: Path, tmp_path: Path) -> None:
     given = write_image(tmp_path / "none.nii.gz", np.zeros(GRID.shape, np.uint8), GRID, dtype=np.uint8)
     found = adopt_mask(given, like, tmp_path, kind="lesions")
