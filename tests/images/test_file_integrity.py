@@ -204,11 +204,15 @@ def test_hash_is_of_the_bytes_on_the_disk(put, nifti, values, name):
 def test_closing_early_verifies_the_rest(put, nifti, values):
     whole = bytearray(gzip.compress(nifti(values), mtime=0))
     whole[-5] ^= 4
-    reader = open_image(put(bytes(whole), packed=False))
-    assert np.array_equal(reader.read_slices(1)[:, :, 0], values[:, :, 0])
-    with pytest.raises(InputError, match="R2S-E108"):
-        reader.close()
-    assert not reader.verified
+    for n_read in (1, 5, 7, 11):
+        reader = open_image(put(bytes(whole), packed=False))
+        assert np.array_equal(reader.read_slices(n_read), values[:, :, :n_read])
+        with pytest.raises(InputError, match="R2S-E108"):
+            reader.close()
+        assert not reader.verified
+        with open_image(put(nifti(values))) as sound:
+            sound.read_slices(n_read)
+        assert sound.verified
 
 
 def test_an_error_of_the_caller_is_not_hidden_by_the_verdict(put, nifti, values):

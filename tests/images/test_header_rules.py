@@ -84,6 +84,7 @@ def test_huge_claim_is_refused_from_the_size_alone(put, nifti, values):
     """Nothing is allocated; the whole program stays below 300 MB."""
     path = put(nifti(values, dim=[3, 32767, 32767, 32767, 1, 1, 1, 1])[:400], "image.nii")
     refused(path, "E126", "32767")
+    refused(path, "E126", "and 64 GiB are read")
     below_the_limit = put(nifti(values, dim=[3, 2500, 2500, 2500, 1, 1, 1, 1]), "other.nii")
     refused(below_the_limit, "E109", "promises")
     program = (
@@ -239,7 +240,13 @@ def test_slabs_into_memory_that_is_there(put, nifti, values):
         assert last.shape == (23, 17, 2)
         assert np.array_equal(last, values[:, :, 10:])
         assert np.array_equal(room[0, 2:].T, values[:, :, 2:5])
-    for wrong in (np.empty((23, 17, 5), np.float32), room[0, :2].T, room[0].T.astype(np.float64), room[0]):
+    for wrong in (
+        np.empty((23, 17, 5), np.float32),
+        room[0, :2].T,
+        room[0].T.astype(np.float64),
+        room[0].T.astype(np.int16),
+        room[0],
+    ):
         with open_image(path) as reader, pytest.raises(ValueError, match="can't be read into"):
             reader.read_slices(5, wrong)
 

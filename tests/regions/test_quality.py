@@ -92,6 +92,12 @@ def test_a_region_that_the_atlas_gives_no_volume_is_not_judged() -> None:
     ]
 
 
+def test_where_most_regions_are_absent_no_ratio_can_be_told() -> None:
+    atlas = {("a", "L"): 10.0, ("a", "R"): 10.0, ("b", "L"): 10.0}
+    found = volume_measures({("b", "L"): 10.0}, atlas)
+    assert np.isnan([one.value for one in found]).all()
+
+
 def test_limits_are_taken_from_the_right_side() -> None:
     for name, metric in METRICS.items():
         if metric.limits is None:

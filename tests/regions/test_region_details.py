@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from r2star.regions.labelled import VoxelMaps, gather, whole_labels
+from r2star.regions.labelled import VoxelMaps, gather, volumes_by_region, whole_labels
 from r2star.regions.rule import VoxelRule
 from r2star.regions.statistics import median_stderr, weighting_loss
 from r2star.regions.summary import summarise_regions
@@ -209,3 +209,38 @@ def test_a_single_slice_lies_at_the_edge_of_the_image() -> None:
 def test_whole_labels_of_any_size_are_labels(dtype: type) -> None:
     assert whole_labels(np.array([3, 2**31, 2**32 - 1], dtype)).tolist() == [3, 2**31, 2**32 - 1]
     assert whole_labels(np.array([False, True])).tolist() == [0, 1]
+
+
+def test_volumes_are_voxels_times_their_volume_also_of_labels_beyond_the_largest_one_seen() -> None:
+    labels = np.array([0, 1, 1, 4, 4, 4, 2], np.int16)
+    regions = [Region("nigra", "L", (1, 2)), Region("nigra", "R", (4, 5)), Region("caudate", "L", (5,))]
+    found = volumes_by_region(labels, regions, 1.5)
+    assert found == {("nigra", "L"): 4.5, ("nigra", "R"): 4.5, ("caudate", "L"): 0.0}
+
+
+def test_a_row_of_unequal_weights_is_that_of_numpy_and_its_error_grows_by_their_loss() -> None:
+    generator = np.random.default_rng(5)
+    values, weights = generator.gamma(9, 3, (4, 5, 3)), generator.uniform(0.1, 1, (4, 5, 3))
+    labels, regions = np.ones(values.shape, np.uint8), [Region("caudate", "L", (1,))]
+    (plain, *_) = summarise_regions(VoxelMaps(values), labels, regions, voxel_volume_mm3=1.5)
+    (row, *_) = summarise_regions(VoxelMaps(values, weight=weights), labels, regions, voxel_volume_mm3=1.5)
+    assert row.volume_mm3 == pytest.approx(1.5 * weights.sum())
+    assert row.r2star_per_s["mean"] == pytest.approx(np.average(values, weights=weights))
+    assert row.r2star_per_s["sd"] == pytest.approx(np.sqrt(np.cov(values.ravel(), aweights=weights.ravel())))
+    loss = np.sqrt(60 * np.sum(weights**2)) / np.sum(weights)
+    assert row.r2star_stderr_per_s == pytest.approx(plain.r2star_stderr_per_s * loss)
+
+
+def test_residuals_of_nothing_tell_no_signal_to_noise() -> None:
+    """Maps of a simulation without noise."""
+    ones, labels = np.ones((3, 3, 3)), np.ones((3, 3, 3), np.uint8)
+    maps = VoxelMaps(20 * ones, residual=0 * ones, first_echo=ones, last_echo=ones, s0=ones)
+    (row, *_) = summarise_regions(maps, labels, [Region("caudate", "L", (1,))], voxel_volume_mm3=1.0)
+    assert np.isnan([row.snr_first_echo, row.snr_last_echo]).all()
+    assert row.fit_residual == 0.0
+
+
+def test_values_at_the_limits_of_the_outlier_rule_are_none() -> None:
+    values = np.array([30.0, 30.0, 30.0, 30.0, 30.0, 15.0, 60.0, 14.999, 60.001])
+    rule = VoxelRule(outlier_mads=5, outlier_factor=2.0)
+    assert rule.inliers(values).tolist() == [True] * 7 + [False] * 2
