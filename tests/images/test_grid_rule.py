@@ -144,8 +144,10 @@ def test_pixdim_against_the_affine(put, nifti, values, oblique):
 
 
 @pytest.mark.parametrize("size", [1e-6, 0.049, 20.1, 1e6])
-def test_implausible_voxels(put, nifti, values, size):
-    refused(put(nifti(values, np.diag([1, size, 1, 1]))), "E134", "0.05 to 20 mm")
+@pytest.mark.parametrize("turn", [0.0, 0.7])
+def test_implausible_voxels(put, nifti, values, size, turn):
+    affine = nib.affines.from_matvec(nib.eulerangles.euler2mat(turn) @ np.diag([1, size, 1]))
+    refused(put(nifti(values, affine)), "E134", "0.05 to 20 mm")
 
 
 @pytest.mark.parametrize("size", [0.05, 20.0])
