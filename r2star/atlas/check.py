@@ -12,6 +12,7 @@ from r2star.atlas.labels import read_labels
 from r2star.atlas.model import Atlas
 from r2star.errors import InputError, UsageError
 from r2star.images import Grid, read_grid, read_image
+from r2star.regions.sides import exchanged_sides
 
 _GRID_TOLERANCE_MM = 0.01
 
@@ -22,9 +23,9 @@ def check_images(atlas: Atlas, description: Path) -> None:
     Raises
     ------
     UsageError
-        E456 where a region names a label that the image lacks, E457 where the label image holds no labels, where
-        template, brain mask or weights lie on another grid than the labels, where weights are not 0 to 1, or where
-        one of them can't be read.
+        E456 where a region names a label that the image lacks, or left and right are exchanged, E457 where the
+        label image holds no labels, where template, brain mask or weights lie on another grid than the labels, where
+        weights are not 0 to 1, or where one of them can't be read.
     """
     try:
         _check(atlas, description)
@@ -36,6 +37,12 @@ def check_images(atlas: Atlas, description: Path) -> None:
 def _check(atlas: Atlas, description: Path) -> None:
     labels = read_labels(atlas.labels)
     _check_numbers(atlas, {int(one) for one in np.unique(labels.data)} - {0}, description)
+    if exchanged := exchanged_sides(labels.data, labels.grid.affine, atlas.regions):
+        raise UsageError(
+            "E456", f"left of {', '.join(exchanged[:3])} lies farther right than right in {atlas.labels.name}",
+            "left and right in their places are needed",
+            "exchange left and right, or check how the image was converted", path=description,
+        )  # fmt: skip
     others = {"t1w": atlas.t1w, "brain_mask": atlas.brain_mask, "weights": atlas.weights}
     for key, path in others.items():
         if path is not None:

@@ -21,6 +21,7 @@ from r2star.errors import InputError, Notice
 from r2star.files import sha256_of, write_text_atomically
 from r2star.images import Grid, Image, read_grid, read_image, write_image
 from r2star.regions.labelled import whole_labels
+from r2star.regions.sides import exchanged_sides
 from r2star.steps.canonical import canonical_image
 from r2star.steps.coverage import volumes_in_view
 
@@ -158,7 +159,8 @@ def adopt_segmentation(
     ------
     InputError
         E461 where a value is no whole number, E475 where the file is no 3D image, E476 for a label table that can't
-        be read, E477 where there is no label table and the numbers are not FreeSurfer's, or no label is there.
+        be read, E477 where there is no label table and the numbers are not FreeSurfer's, or no label is there, E479
+        where left and right are exchanged.
     """
     image = _read(given, labels=True)
     regions = _lookup(image, lookup, given)
@@ -167,6 +169,12 @@ def adopt_segmentation(
         raise InputError(
             "E477", "the segmentation holds none of the labels of its table", "its labels are needed",
             "check that image and label table belong together", path=given.name,
+        )  # fmt: skip
+    if exchanged := exchanged_sides(kept, image.grid.affine, regions.regions):
+        raise InputError(
+            "E479", f"left of {', '.join(exchanged[:3])} lies farther right than right",
+            "left and right in their places are needed",
+            "check the label table, and how the image was converted", path=given.name,
         )  # fmt: skip
     image = replace(image, data=kept)
     grid = read_grid(like)

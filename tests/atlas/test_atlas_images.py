@@ -86,6 +86,16 @@ def test_labels_that_the_image_lacks_are_refused_by_number(
         assert word in message
 
 
+def test_an_atlas_of_exchanged_sides_is_refused(folder: Path) -> None:
+    labels = np.zeros(GRID.shape, np.uint8)
+    labels[0], labels[4], labels[5] = 1, 3, 4
+    write_image(folder / "labels.nii.gz", labels, GRID, dtype=np.uint8)
+    mirrored = TOML.replace("left = [1]\nright = [3, 4]", "left = [3, 4]\nright = [1]")
+    told = refused(folder, "E456", mirrored)
+    assert "left of putamen lies farther right than right in labels.nii.gz" in told
+    settle(folder)
+
+
 @pytest.mark.parametrize(
     ("name", "grid", "values", "words"),
     [

@@ -147,7 +147,7 @@ def test_a_map_of_the_same_grid_keeps_every_bit(like: Path, tmp_path: Path) -> N
 def test_a_segmentation_without_a_table_is_freesurfers_or_refused(like: Path, tmp_path: Path) -> None:
     data = np.zeros(GRID.shape, np.uint16)
     for number, label in enumerate((2, 41, 10, 11, 12, 13, 49, 50, 51, 52, 1035)):
-        data[2 + number, 3:6, 3:6] = label
+        data[12 - number, 3:6, 3:6] = label  # left of the middle first
     given = write_image(tmp_path / "aseg.nii.gz", data, GRID, dtype=np.uint16)
     own = adopt_segmentation(given, "aseg", like, tmp_path)
     found = read_image(own.image, dtype=np.uint16).data
@@ -177,6 +177,32 @@ def test_labels_are_whole_numbers_or_refused(like: Path, tmp_path: Path, value: 
         assert np.unique(read_image(own.image).data).tolist() == [0, 3]
 
 
+@pytest.mark.parametrize("mirrored", ["names", "image", "image and names"])
+@pytest.mark.parametrize("step", [1, -1], ids=["RAS", "LAS"])
+def test_left_and_right_that_are_exchanged_are_refused(
+    like: Path, tmp_path: Path, mirrored: str, step: int
+) -> None:
+    """In the world, not in the order of voxels; two regions of which one is right are no proof."""
+    affine = GRID.affine * [[-step], [1], [1], [1]]
+    data = np.zeros(GRID.shape, np.uint16)
+    left, right = (slice(2, 5), slice(14, 17)) if step > 0 else (slice(14, 17), slice(2, 5))
+    for side, label in ((left, 1), (right, 2)):
+        data[side, 3:6, 3:6], data[side, 8:12, 3:6] = label, label + 2
+    names = ["left_putamen", "right_putamen", "left_caudate", "right_caudate"]
+    if "names" in mirrored:
+        names = [names[k] for k in (1, 0, 3, 2)]
+    if "image" in mirrored:
+        data = data[::-1]
+    table = tmp_path / "dseg.tsv"
+    table.write_text("index\tname\n" + "".join(f"{k}\t{name}\n" for k, name in enumerate(names, start=1)))
+    given = write_image(tmp_path / "dseg.nii.gz", data, Grid(GRID.shape, affine), dtype=np.uint16)
+    if mirrored == "image and names":
+        adopt_segmentation(given, "x", like, tmp_path, table)
+        return
+    with pytest.raises(InputError, match=r"E479.*left of .*putamen.*farther right.*label table"):
+        adopt_segmentation(given, "x", like, tmp_path, table)
+
+
 def test_images_of_four_dimensions_are_refused(like: Path, tmp_path: Path) -> None:
     given = write_image(tmp_path / "many.nii.gz", np.ones((*GRID.shape, 2), np.float32), GRID)
     with pytest.raises(InputError, match=r"E475.*20×18×16×2"):
@@ -186,7 +212,7 @@ def test_images_of_four_dimensions_are_refused(like: Path, tmp_path: Path) -> No
 def test_a_segmentation_on_another_grid_is_taken_by_its_place_and_told(like: Path, tmp_path: Path) -> None:
     """Stored one voxel farther along the first axis, under an affine that says so: the labels stay where they are."""
     data = np.zeros(GRID.shape, np.uint16)
-    data[3:7, 2:6, 3:6], data[8:10, 2:6, 3:6] = 11, 50
+    data[3:7, 2:6, 3:6], data[8:10, 2:6, 3:6] = 50, 11
     same = write_image(tmp_path / "same.nii.gz", data, GRID, dtype=np.uint16)
     (tmp_path / "table.tsv").write_text("index\tname\n11\tcaudate_L\n50\tcaudate_R\n")
     moved = GRID.affine.copy()
