@@ -89,6 +89,15 @@ def test_an_echo_at_or_above_saturation_is_left_out_with_all_before_it(method: s
         assert found == fit_decay(row[first:], TIMES[first:], method).r2star_per_s
 
 
+@pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name].needs_even_echoes])
+def test_usable_echoes_of_one_time_are_too_few(method: str) -> None:
+    rows, times = [[90.0, 80.0, 20.0, 10.0], [90.0, 80.0, 70.0, 10.0]], [0.004, 0.004, 0.009, 0.014]
+    decay = fit_decay(rows, times, method, noise_sigma=10.0, drop_below_sigmas=3.0)
+    assert [Status(int(code)).label for code in decay.status] == ["too_few_echoes", "echoes_dropped"]
+    np.testing.assert_array_equal(np.isfinite(decay.r2star_per_s), [False, True])
+    assert decay.r2star_per_s[1] == fit_decay(rows[1][:3], times[:3], method, noise_sigma=10.0).r2star_per_s
+
+
 @pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].takes_dephasing])
 def test_a_factor_above_one_by_rounding_is_one_and_no_other_is(method: str) -> None:
     signal = np.tile([9.0, 7.0, 5.0, 4.0], (7, 1))

@@ -87,12 +87,21 @@ def test_faults_have_a_status_and_no_value() -> None:
     assert np.isfinite(fit.r2star_se_per_s[~bad]).all()
 
 
+def test_a_rate_that_is_not_above_rounding_is_rising() -> None:
+    rates = np.array([-20.0, -1e-7, 0.0, 1e-5, 20.0])
+    signals = [600 * np.exp(-rates[:, None] * t) for t in TIMES]
+    fit = fit_estatics(signals, TIMES)
+    assert [Status(int(code)).label for code in fit.status] == ["rising", "rising", "rising", "ok", "ok"]
+    np.testing.assert_allclose(fit.r2star_per_s, rates, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("signals", "times"),
     [
         ([np.ones((2, 3))], [[0.004, 0.008]]),
         ([np.ones((2, 2)), np.ones((3, 2))], [[0.004, 0.008], [0.004, 0.008]]),
         ([np.ones((2, 2))], [[0.004, 0.008], [0.004, 0.008]]),
+        ([np.ones((2, 2)), np.ones((2, 2))], [[0.004, 0.008]]),
         ([np.ones((2, 1)), np.ones((2, 1))], [[0.004], [0.008]]),
         ([], []),
     ],
