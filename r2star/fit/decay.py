@@ -162,7 +162,7 @@ def fit_decay(
             rules=rules,
             n_coils=n_coils,
             maps=tuple(
-                flat(each) if each.flags.writeable else each.ravel()[:0].copy() for each in _float_maps(decay)
+                flat(each) if each.flags.writeable else np.empty(0, each.dtype) for each in _float_maps(decay)
             ),
             status=flat(decay.status),
         )
