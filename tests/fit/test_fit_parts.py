@@ -14,7 +14,7 @@ from scipy.integrate import quad
 from scipy.special import ive
 from scipy.stats import chi
 
-from r2star.fit import Status, compiling, estimate_noise_sigma, first_moment, fit_decay, noise
+from r2star.fit import METHODS, Status, compiling, estimate_noise_sigma, first_moment, fit_decay, noise
 from r2star.fit.blocks import LANES
 from r2star.fit.elementary import fast_exp, fast_log
 from r2star.fit.moments import TABLE_SIGMAS, moment_slope
@@ -342,6 +342,36 @@ def test_gaps_in_a_block_change_no_voxel(last: int) -> None:
     np.testing.assert_array_equal(inside.r2star_per_s[mask], everywhere.r2star_per_s[mask])
     np.testing.assert_array_equal(inside.status[mask], everywhere.status[mask])
     assert np.isnan(inside.r2star_per_s[~mask]).all()
+
+
+@pytest.mark.parametrize("hole", [1, LANES // 2, LANES - 1, LANES, 899])
+def test_a_voxel_left_out_of_many_moves_no_other(hole: int) -> None:
+    signal = np.random.default_rng(7).uniform(100, 1000, (900, 6)).astype(np.float32)
+    mask = np.arange(900) != hole
+    times = 0.004 * np.arange(1, 7)
+    inside, everywhere = (fit_decay(signal, times, "loglinear", mask=each) for each in (mask, None))
+    np.testing.assert_array_equal(inside.r2star_per_s[mask], everywhere.r2star_per_s[mask])
+    np.testing.assert_array_equal(inside.status, np.where(mask, everywhere.status, Status.OUTSIDE_MASK))
+    assert np.isnan(inside.r2star_per_s[hole])
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("n_echoes", [3, 4, 5, 6, 7, 8, 9])
+def test_the_coefficient_of_determination_is_that_of_the_magnitudes_for_any_number_of_echoes(
+    method: str, n_echoes: int
+) -> None:
+    times = np.arange(1, n_echoes + 1) * 0.004
+    signal = 700 * np.exp(-50 * times) + np.random.default_rng(n_echoes).normal(0, 9, (20, n_echoes))
+    decay = fit_decay(signal, times, method)
+    curve = decay.s0[:, None] * np.exp(-decay.r2star_per_s[:, None] * times)
+    if (
+        method == "rician"
+    ):  # its curve is that of the mean magnitude, with σ from the residuals of `nonlinear`
+        sigma = fit_decay(signal, times, "nonlinear").residual[:, None]
+        curve = sigma * first_moment(curve / sigma)
+    unexplained = np.sum((signal - curve) ** 2, axis=1)
+    expected = 1 - unexplained / np.sum((signal - signal.mean(axis=1, keepdims=True)) ** 2, axis=1)
+    np.testing.assert_allclose(decay.r_squared, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("method", ["loglinear", "weighted"])
