@@ -44,11 +44,13 @@ from cosmic_ray.plugins import get_operator, operator_names
 ROOT = Path(__file__).parents[1]
 CONTRACTS = "tests/contracts"
 PARTS = "tests/fit/test_fit_parts.py"
+ERRORS = "tests/fit/test_reported_errors.py"
 GRIDS = "tests/images/test_grid_rule.py"
 BOUNDS = "tests/fit/test_boundaries.py"
 EVERY_FIT = (
     BOUNDS,
     PARTS,
+    ERRORS,
     "tests/fit/test_saturation.py",
     "tests/fit/test_nonlinear.py",
     "tests/fit/test_estatics.py",
@@ -65,13 +67,19 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/images",
     ),
     "fit": ("r2star/fit/decay.py", *EVERY_FIT),
-    "fit/arlo": (BOUNDS, CONTRACTS, PARTS, "-karlo"),
-    "fit/loglinear": (BOUNDS, CONTRACTS, PARTS, "tests/fit/test_nonlinear.py", "-kloglinear"),
-    "fit/weighted": (BOUNDS, CONTRACTS, PARTS, "tests/fit/test_nonlinear.py", "-kweighted"),
-    "fit/nonlinear": (BOUNDS, "tests/fit/test_nonlinear.py", CONTRACTS, "-knonlinear or test_nonlinear"),
-    "fit/rician": (BOUNDS, CONTRACTS, PARTS, "tests/fit/test_rician_bias.py", "-krician"),
+    "fit/arlo": (BOUNDS, ERRORS, CONTRACTS, "-karlo"),
+    "fit/loglinear": (BOUNDS, ERRORS, CONTRACTS, PARTS, "tests/fit/test_nonlinear.py", "-kloglinear"),
+    "fit/weighted": (BOUNDS, ERRORS, CONTRACTS, PARTS, "tests/fit/test_nonlinear.py", "-kweighted"),
+    "fit/nonlinear": (
+        BOUNDS,
+        "tests/fit/test_nonlinear.py",
+        ERRORS,
+        CONTRACTS,
+        "-knonlinear or test_nonlinear",
+    ),
+    "fit/rician": (BOUNDS, PARTS, ERRORS, CONTRACTS, "tests/fit/test_rician_bias.py", "-krician"),
     "fit/moments": (PARTS, "tests/fit/test_rician_bias.py", "-kmoment or rician"),
-    "fit/noise": ("r2star/fit/noise.py", PARTS, "-knoise or background"),
+    "fit/noise": ("r2star/fit/noise.py", "tests/fit/test_noise_estimate.py"),
     "fit/denoise": ("tests/fit/test_denoise.py", "tests/steps/test_denoise.py"),
     "fit/saturation": ("tests/fit/test_saturation.py",),
     "fit/estatics": ("r2star/fit/estatics.py", "tests/fit/test_estatics.py"),
