@@ -110,6 +110,7 @@ def _run(arguments: list[str]) -> int:
         assume_orientation=options.assume_orientation,
         noise=noise,
         denoising=denoising,
+        checked=False,
     )
     for notice in result.notices:
         say_notice(notice)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from r2star.errors import InputError
+from r2star.errors import InputError, Notice
+from r2star.steps.echo_rules import check_falling, check_one_decay
 
 #: Voxels of a slab that are looked at first; the others only where these raise suspicion.
 N_SAMPLES = 20_000
@@ -21,11 +22,13 @@ class EchoWatch:
     def __init__(self, n_echoes: int) -> None:
         self._dark = set(range(n_echoes))
         self._equal = set(combinations(range(n_echoes), 2))
+        self._samples: list[NDArray[np.float32]] = []
 
     def see(self, slab: NDArray[np.float32]) -> None:
         """Look at a slab (E, X, Y, n) of echoes."""
         step = max(1, round((slab[0].size / N_SAMPLES) ** (1 / 3)))
         sample = slab[:, ::step, ::step, ::step]
+        self._samples.append(sample.reshape(len(slab), -1).copy())
         for echo in tuple(self._dark):
             if (sample[echo] > 0).any() or (slab[echo] > 0).any():
                 self._dark.discard(echo)
@@ -51,6 +54,19 @@ class EchoWatch:
             found = f"echo {other + 1} holds the same values as echo {one + 1}"
             needed, fix = "each echo is an image of its own", "export the series again"
             raise InputError("E310", found, needed, fix, path=_path(paths, other))
+
+    def notices(
+        self, paths: Sequence[Path], echo_times_s: Sequence[float], sigma: float | None
+    ) -> list[Notice]:
+        """Warn of a signal that rises, or leaves the decay through all echoes, after the last slab."""
+        order = np.argsort(echo_times_s)
+        samples = list(np.concatenate(self._samples, axis=1)[order])
+        named = [
+            paths[echo] if len(paths) > 1 else paths[0].with_name(f"{paths[0].name}, echo {echo + 1}")
+            for echo in order
+        ]
+        times = [echo_times_s[echo] for echo in order]
+        return check_falling(named, samples) + check_one_decay(named, samples, times, sigma)
 
 
 def _path(paths: Sequence[Path], echo: int) -> Path:

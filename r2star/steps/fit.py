@@ -69,13 +69,15 @@ def fit_maps(
     gradient_map: Path | None = None,
     field_facts: Path | None = None,
     denoising: Path | None = None,
+    checked: bool = True,
 ) -> FittedMaps:
     """Fit S(t) = S0·exp(−R2*·t) in every voxel of the echoes: one file an echo, or one 4D file of all.
 
     ``noise`` is what `check_inputs` tells of σ and of saturation: it marks voxels in which no echo stands out of
     the noise, gives two echoes their standard errors, leaves saturated echoes out, and is needed by ``rician``. With
     ``gradient_map`` and ``field_facts`` (`r2star.steps.field`) the model has the factor |F(t)| of dephasing.
-    ``denoising`` is what `r2star.steps.denoise` did to the echoes, for the sidecars.
+    ``denoising`` is what `r2star.steps.denoise` did to the echoes, for the sidecars. Echoes that `check_inputs` has not
+    ``checked`` are held against each other here.
 
     Raises
     ------
@@ -121,6 +123,7 @@ def fit_maps(
         check_counts(counts, magnitude[0])
         list(pool.map(ImageWriter.commit, writers))
     notices = [notice for reader in readers for notice in reader.notices] + fit_notices(counts, n_odd)
+    notices += [] if checked else watch.notices(magnitude, echo_times_s, sigma)
     derivatives = [out_dir / name for name in MAPS]
     derivatives += _write_sidecars(out_dir, method, echo_times_s, denoising)
     by_key = dict(zip((key for key, _ in MAPS.values()), derivatives))

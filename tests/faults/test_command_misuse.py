@@ -53,6 +53,29 @@ def test_echo_times_that_are_none(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("times", "code", "named"),
+    [
+        ("0.004 0.015 0.009 0.022", "W303", "2"),
+        ("0.004 0.009 0.010 0.022", "W309", ""),
+        ("0.004 0.009 0.015 0.022", "", ""),
+    ],
+)
+@pytest.mark.parametrize("together", [False, True], ids=["a file an echo", "one file"])
+def test_echo_times_that_are_not_the_files_are_told(
+    tmp_path: Path, echoes: list[Path], capsys: pytest.CaptureFixture[str], times: str, code: str, named: str,
+    together: bool,
+) -> None:  # fmt: skip
+    """As with a dataset, where input is checked before the fit."""
+    files = [stack(tmp_path / "all.nii.gz", b.signal())] if together else echoes
+    fit.main([*map(str, files), "--echo-times", *times.split(), "-o", str(tmp_path / "maps")])
+    told = [line for line in capsys.readouterr().err.splitlines() if "R2S-W30" in line]
+    assert bool(told) == bool(code)
+    if code:
+        (line,) = [one for one in told if code in one]
+        assert ("all.nii.gz, echo " if together else "echo-") + named in line
+
+
 @pytest.mark.parametrize("sigma", ["0", "-1", "nan", "inf"])
 def test_a_noise_that_is_none(
     tmp_path: Path, echoes: list[Path], capsys: pytest.CaptureFixture[str], sigma: str
