@@ -89,6 +89,27 @@ def check_falling(paths: Sequence[Path], samples: Sequence[NDArray[np.float32]])
     return notices
 
 
+def filled_slices(data: NDArray[Any]) -> frozenset[int]:
+    """Slices along z that hold one value, which is not 0."""
+    filled = (data.min(axis=(0, 1)) == data.max(axis=(0, 1))) & (data[0, 0] != 0)
+    return frozenset(np.flatnonzero(filled).tolist())
+
+
+def check_filled(paths: Sequence[Path], filled: Sequence[frozenset[int]]) -> None:
+    """Refuse an echo of which slices were lost and filled with a constant (E313); as zeros they are told (W306)."""
+    for path, own in zip(paths, filled):
+        lost = sorted(own - frozenset.intersection(*filled))
+        if lost:
+            listed = ", ".join(str(number + 1) for number in lost[:10])
+            raise InputError(
+                "E313",
+                f"slice {listed} of this echo holds one value, other echoes hold signal there",
+                "echoes of which no slice was lost are needed",
+                "export the series again",
+                path=path,
+            )
+
+
 def check_own_scales(paths: Sequence[Path], largest: Sequence[float]) -> list[Notice]:
     """Warn (W308) where the largest value of all echoes is one: each was scaled by itself, or all are cut off.
 

@@ -18,11 +18,13 @@ from r2star.images import Grid, Image, read_image, write_image
 from r2star.steps.echo_rules import (
     check_distinct,
     check_falling,
+    check_filled,
     check_magnitude,
     check_one_decay,
     check_one_grid,
     check_own_scales,
     check_told_times,
+    filled_slices,
 )
 from r2star.steps.noise import read_sigma, sample_of, saturation_notice, write_noise
 from r2star.steps.phase import decide_phase_unit, measure_range
@@ -70,7 +72,7 @@ def check_inputs(
     Raises
     ------
     InputError
-        E1 for a file, E301 to E311 for values, shapes and grids, E360 to E363 for a required phase in doubt.
+        E1 for a file, E301 to E313 for values, shapes and grids, E360 to E363 for a required phase in doubt.
     """
     reading = _Reading(out_dir, xform, assume_orientation, measures_phase=phase_required)
     reading.notices += [Notice(**one) for one in json.loads(found_notices)]
@@ -79,6 +81,7 @@ def check_inputs(
     settled = {kind: reading.echoes(kind, paths) for kind, paths in kinds.items()}
     check_one_grid(reading.paths, reading.grids)
     check_distinct(magnitude, reading.samples)
+    check_filled(magnitude, reading.filled)
     reading.notices += check_falling(magnitude, reading.samples)
     reading.notices += check_own_scales(magnitude, reading.largest)
     reading.notices += check_told_times(magnitude, reading.descriptions, echo_times_s)
@@ -134,6 +137,7 @@ class _Reading:
         self.samples: list[NDArray[np.float32]] = []
         self.largest: list[float] = []
         self.descriptions: list[bytes] = []
+        self.filled: list[frozenset[int]] = []
         self.saturation: float | None = None
         self._pile: PileUp | None = None
 
@@ -166,6 +170,7 @@ class _Reading:
                 self.samples.append(sample_of(image.data))
                 self.largest.append(float(np.nanmax(image.data)))
                 self.descriptions.append(image.description)
+                self.filled.append(filled_slices(image.data))
                 self._watch_saturation(number, path, image.data)
             if kind == "phase" and self._measures_phase:
                 self.phase_ranges.append(measure_range(image.data, path))

@@ -68,6 +68,17 @@ def without_slices(where: slice) -> Callable[[np.ndarray, int], np.ndarray]:
     return change
 
 
+def filled(value: float, *numbers: int) -> Callable[[np.ndarray, int], np.ndarray]:
+    """The second slice of some echoes filled with a value."""
+
+    def change(voxels: np.ndarray, number: int) -> np.ndarray:
+        if number in numbers:
+            voxels[:, :, 1] = value
+        return voxels
+
+    return change
+
+
 def other_byte_order(*numbers: int) -> Callable[[Path], None]:
     """Integers whose bytes stand the other way round than the header says."""
 
@@ -150,6 +161,9 @@ ROWS = [
     warned("C08b", "a negative voxel size beside the sform", all_echoes(PIXDIM + 4, "f", -2), "W104"),
     warned("E08", "a slice of one echo lost", values(without_slices(slice(2, 3)), 3), "W306", None),
     warned("E08b", "most slices of the last echo lost", values(without_slices(slice(1, 4)), 4), "W306", None),
+    refused("E08d", "a slice of one echo filled with 1", values(filled(1, 3)), "E313", "echo-3", "slice 2"),
+    refused("E08e", "a slice of two echoes filled", values(filled(65535, 2, 4)), "E313", "echo-2"),
+    fine("E08f", "a slice of all echoes filled", values(filled(1, 1, 2, 3, 4)), None),
     warned("E08c", "a mask by a threshold in each echo", values(lambda v, n: np.where(v < 600, 0, v)), "W306", None),
     warned("E11", "each echo scaled by itself", values(lambda v, n: np.rint(v / v.max() * 255)), "W308", None),
     warned("E11b", "one echo scaled by 2", values(lambda v, n: 2 * v, 2), "W303", None),
