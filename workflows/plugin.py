@@ -7,10 +7,12 @@ one worker: its death fails the one task that it ran, and the slot gets a new wo
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import gc
 import itertools
 import multiprocessing as mp
 import os
+import select
 import signal
 import threading
 import traceback
@@ -41,16 +43,34 @@ _PR_SET_PDEATHSIG = 1
 
 
 def start_worker(cwd: str, environment: Mapping[str, str]) -> None:
-    """Prepare a worker: it has the run's thread limits, ignores the terminal's interrupt and dies with its parent."""
+    """Prepare a worker: it has the run's thread limits, ignores the terminal's interrupt and dies with the run."""
     os.environ.update(environment)
     multiproc.process_initializer(cwd)
     quieten_engine()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _end_with_the_run()
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     except (AttributeError, OSError):
         return  # not Linux: orphans end with their task
+
+
+def _end_with_the_run() -> None:
+    """Have the system end this worker when the run is gone, which is not its parent: that is the fork server.
+
+    The run holds the other end of a pipe; that it closes is told by a signal, whose default is to end the process,
+    whatever long call this is in.
+    """
+    run = mp.parent_process()
+    if run is None or not hasattr(fcntl, "F_SETOWN") or not hasattr(os, "O_ASYNC"):
+        return  # orphans end with their task
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    pipe = run.sentinel
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([pipe], [], [], 0)[0]:  # it is gone already
+        os._exit(1)
 
 
 class Slot:
