@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from r2star.register.grids import box_grid, pull
 from r2star.register.linear import COARSE_MM, register_linear, register_rigid
 from r2star.register.masks import head_threshold
 from r2star.register.measures import DARK_SHARE, local_correlation
+from r2star.register.shading import is_shaded, without_shading
 from r2star.register.transforms import Link, Warp, map_points
 
 #: What shows more than this, and has gaps, can't be a brain alone, mm³; more than the largest of brains.
@@ -29,54 +30,89 @@ LEAST_GAIN = 0.05
 #: Brains that correlate better than this lie on each other: squeezed or blown up they reached 0.20 at most, even where
 #: template and head had one shape, and T1w of real people 0.35 and more where all was well.
 SURE_SIMILARITY = 0.3
+#: Two contrasts of one head are freed of shading over so many mm: their folds are the same, and finer than this.
+ONE_HEAD_MM = 6.0
 #: A brain alone is hardly larger once its gaps are closed; a head is, by its skull: 1.00 to 1.03 and 1.05 to 1.5.
 CLOSED_SHARE = 1.05
 
 
-def register_by_extent(fixed: Image, fixed_mask: Image, moving: Image, **options: Any) -> tuple[Image, Warp]:
+class Placed(NamedTuple):
+    """Two images that lie on each other, as they were compared, and how."""
+
+    fixed: Image  # whole, or its brain alone
+    moving: Image  # as it is, or without its shading
+    warp: Warp
+
+
+def register_by_extent(fixed: Image, fixed_mask: Image, moving: Image, **options: Any) -> Placed:
     """Linear registration to the fixed image, or to its brain alone where that fits a skull-stripped image better.
 
     What the moving image's outline makes likelier is tried first, and the other one too unless the brains then lie on
-    each other and what is around them is bright or dark as it was taken for. Returns the fixed image that was used,
-    whole or without what ``fixed_mask`` leaves out, and the registration. ``options`` are those of `register_linear`.
+    each other and what is around them is bright or dark as it was taken for. Where neither brings the brains of a
+    shaded image together, the better one is tried again without its shading. ``options``: `register_linear`'s.
     """
     shown_mm3, closed_share = _shown(moving)
-    if closed_share >= CLOSED_SHARE and shown_mm3 > LARGEST_BRAIN_MM3:
-        return fixed, register_linear(fixed, moving, **options)
-    found: dict[bool, tuple[float, Image, Warp]] = {}
-    for head in (False, True) if closed_share < CLOSED_SHARE else (True, False):
+    heads: tuple[bool, ...] = (False, True) if closed_share < CLOSED_SHARE else (True, False)
+    if heads[0] and shown_mm3 > LARGEST_BRAIN_MM3:
+        heads = (True,)
+    found: dict[bool, tuple[float, Placed]] = {}
+    for head in heads:
         used = fixed if head else _within(fixed, _on_grid(fixed_mask, fixed.grid) > 0.5)
         warp = register_linear(used, moving, **options)
         similarity = _brain_similarity(used, fixed_mask, moving, warp)
-        found[head] = similarity, used, warp
+        found[head] = similarity, Placed(used, moving, warp)
         if (
             similarity > SURE_SIMILARITY
             and shows_head(fixed, fixed_mask, moving, warp.fixed_to_moving) is head
         ):
-            return used, warp
-    _, used, warp = found[found[False][0] <= found[True][0] + LEAST_GAIN]
-    return used, warp
+            return found[head][1]
+    best = len(found) == 1 or found[False][0] <= found[True][0] + LEAST_GAIN
+    similarity, placed = found[best]
+    if similarity > SURE_SIMILARITY or not is_shaded(moving):
+        return placed
+    even = without_shading(moving)
+    warp = register_linear(placed.fixed, even, **options)
+    gains = _brain_similarity(placed.fixed, fixed_mask, moving, warp) > similarity
+    return Placed(placed.fixed, even, warp) if gains else placed
 
 
-def register_rigid_by_extent(
-    fixed: Image, fixed_mask: Image, moving: Image, **options: Any
-) -> tuple[Image, Image, Warp]:
+class OneHead(NamedTuple):
+    """Two images of one head that lie on each other, as they were compared, and how."""
+
+    fixed: Image  # as it is, or without its shading
+    moving: Image  # likewise
+    matched: Image  # the fixed image, or its brain alone
+    compared: Image  # mask within which ``matched`` and ``moving`` can be compared
+    warp: Warp
+
+
+def register_rigid_by_extent(fixed: Image, fixed_mask: Image, moving: Image, **options: Any) -> OneHead:
     """Rigid registration of two contrasts of one head, of which the moving one may be a brain alone.
 
     A brain alone is matched by the fixed image's brain and with its outline, which may be all that it has in common
-    with the fixed image. Returns the fixed image that was used, the mask within which the two can be compared, and
-    the registration. ``options`` are those of `register_rigid`.
+    with the fixed image. Where the brains do not meet and an image is shaded, both are tried without their shading,
+    and what brings the brains together better counts. ``options`` are those of `register_rigid`.
     """
+    found = _on_head_or_brain(fixed, fixed_mask, moving, **options)
+    similarity = _brain_similarity(fixed, fixed_mask, moving, found.warp)
+    if similarity > SURE_SIMILARITY or not (is_shaded(fixed) or is_shaded(moving)):
+        return found
+    one, other = (without_shading(image, ONE_HEAD_MM) for image in (fixed, moving))
+    even = _on_head_or_brain(one, fixed_mask, other, **options)
+    return even if _brain_similarity(fixed, fixed_mask, moving, even.warp) > similarity else found
+
+
+def _on_head_or_brain(fixed: Image, fixed_mask: Image, moving: Image, **options: Any) -> OneHead:
     from scipy.ndimage import distance_transform_edt
 
     whole = register_rigid(fixed, moving, fixed_mask=fixed_mask, **options)
     if shows_head(fixed, fixed_mask, moving, whole.fixed_to_moving):
-        return fixed, fixed_mask, whole
+        return OneHead(fixed, moving, fixed, fixed_mask, whole)
     inside = np.asarray(fixed_mask.data) > 0.5
     near = distance_transform_edt(~inside, sampling=fixed_mask.grid.voxel_size_mm) < SHELL_MM[0]
     around = replace(fixed_mask, data=near.astype(np.float32))
     brain = _within(fixed, inside)
-    return brain, around, register_rigid(brain, moving, **options)
+    return OneHead(fixed, moving, brain, around, register_rigid(brain, moving, **options))
 
 
 def shows_head(fixed: Image, fixed_mask: Image, moving: Image, chain: Sequence[Link]) -> bool:

@@ -121,7 +121,7 @@ def register_focused(
     sound = None
     if lesions is not None:
         moving, sound = _leave_out(lesions, moving)
-    fixed, linear = register_by_extent(
+    fixed, seen, linear = register_by_extent(
         fixed,
         fixed_mask,
         moving,
@@ -131,6 +131,10 @@ def register_focused(
         moving_mask=sound,
         what=what,
     )
+    if same_contrast:
+        moving = (
+            seen  # the stiff warp of another contrast would follow the noise where shading left no signal
+        )
     step = 4.0 if sloppy else COARSE_MM
     brain_levels = BRAIN_LEVELS if same_contrast else OTHER_BRAIN_LEVELS
     focus_levels = FOCUS_LEVELS if same_contrast else OTHER_FOCUS_LEVELS

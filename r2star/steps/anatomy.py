@@ -208,23 +208,23 @@ def _one_head(
     """MEGRE rigidly on another image of the same head: both transforms, measures, notices."""
     threads = engine.limit_threads(run.n_threads)
     fixed, whole, mask = (read_canonical(path) for path in (fixed_path, moving_path, fixed_mask))
-    moving = grids.in_view(whole)
-    used, compared, found = register_rigid_by_extent(
+    head = register_rigid_by_extent(
         fixed,
         mask,
-        moving,
+        grids.in_view(whole),
         work_dir=run.out_dir,
         seed=run.seed,
         sloppy=run.sloppy,
         what=f"MEGRE to {to}",
     )
+    found = head.warp
     forward = write_composite(run.out_dir / f"from-MEGRE_to-{to}_mode-image_xfm.h5", found.fixed_to_moving)
     backward = write_composite(run.out_dir / f"from-{to}_to-MEGRE_mode-image_xfm.h5", found.moving_to_fixed)
     chain = found.fixed_to_moving
-    values = measures.rigid_measures(used, moving, compared, chain)
-    values |= measures.balance_measures(whole, compared, chain)
+    values = measures.rigid_measures(head.matched, head.moving, head.compared, chain)
+    values |= measures.balance_measures(whole, head.compared, chain)
     values |= same_head_measures(
-        fixed, moving, mask, chain, work_dir=run.out_dir, seed=run.seed, n_threads=run.n_threads,
+        head.fixed, head.moving, mask, chain, work_dir=run.out_dir, seed=run.seed, n_threads=run.n_threads,
         step_mm=3.0 if run.sloppy else 2.0,
     )  # fmt: skip
     told, doubts = judge(run.out_dir, f"MEGRE_to_{to}", values, measures.T1W_TO_TEMPLATE)

@@ -102,7 +102,7 @@ def test_the_likelier_registration_is_enough_where_it_is_sure(
         return Warp([Affine(found)], [Affine(np.linalg.inv(found))])
 
     monkeypatch.setattr(extent, "register_linear", registered)
-    used, _ = register_by_extent(t1w(), MASK, moving)
+    used = register_by_extent(t1w(), MASK, moving).fixed
     assert asked == tried
     if shift_mm == 0:
         assert bool(np.asarray(used.data)[~within(BRAIN_MM)].any()) is tried[0]
@@ -112,14 +112,13 @@ def test_a_brain_alone_without_contrast_is_placed_by_its_outline(tmp_path: Path)
     """Inside the mask there is nothing to go by, and the scalp of the T1w has no counterpart."""
     motion = np.eye(4)
     motion[:3, 3] = [4.0, -3.0, 5.0]
-    used, compared, found = register_rigid_by_extent(
-        t1w(), MASK, megre(motion, 0.0), work_dir=tmp_path, seed=1
-    )
+    head = register_rigid_by_extent(t1w(), MASK, megre(motion, 0.0), work_dir=tmp_path, seed=1)
+    used, found = head.matched, head.warp
     points = PLACES_MM[within(BRAIN_MM)][::50]
     away = map_points(found.fixed_to_moving, points) - points - motion[:3, 3]
     assert np.linalg.norm(away, axis=1).max() < 1.0
     assert not np.asarray(used.data)[~within(BRAIN_MM)].any()
-    told = rigid_measures(used, megre(motion, 0.0), compared, found.fixed_to_moving)
+    told = rigid_measures(used, megre(motion, 0.0), head.compared, found.fixed_to_moving)
     assert told["peak_contrast"] > 0.5  # by the outline; within the brain there is none
     inside = rigid_measures(t1w(), megre(motion, 0.0), MASK, found.fixed_to_moving)
     assert inside["peak_contrast"] < 0.1
