@@ -37,9 +37,8 @@ def without_shading(image: Image, within_mm: float = SHADING_MM) -> Image:
     """
     low, brightness, _, floor = _brightness(image, within_mm)
     spread = pull(replace(low, data=brightness), [], image.grid).data
-    divisor = (
-        np.where(spread > 0, spread, brightness.max()) + floor
-    )  # the image's rim lies outside its coarse copy
+    # the image's rim lies outside its coarse copy
+    divisor = np.where(spread > 0, spread, brightness.max()) + floor
     return replace(image, data=(np.nan_to_num(image.data) / divisor).astype(np.float32))
 
 

@@ -131,10 +131,8 @@ def register_focused(
         moving_mask=sound,
         what=what,
     )
-    if same_contrast:
-        moving = (
-            seen  # the stiff warp of another contrast would follow the noise where shading left no signal
-        )
+    # the stiff warp of another contrast would follow the noise where shading left no signal
+    moving = seen if same_contrast else moving
     step = 4.0 if sloppy else COARSE_MM
     brain_levels = BRAIN_LEVELS if same_contrast else OTHER_BRAIN_LEVELS
     focus_levels = FOCUS_LEVELS if same_contrast else OTHER_FOCUS_LEVELS
