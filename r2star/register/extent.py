@@ -47,33 +47,43 @@ class Placed(NamedTuple):
 def register_by_extent(fixed: Image, fixed_mask: Image, moving: Image, **options: Any) -> Placed:
     """Linear registration to the fixed image, or to its brain alone where that fits a skull-stripped image better.
 
-    What the moving image's outline makes likelier is tried first, and the other one too unless the brains then lie on
-    each other and what is around them is bright or dark as it was taken for. Where neither brings the brains of a
-    shaded image together, the better one is tried again without its shading. ``options``: `register_linear`'s.
+    Where neither brings the brains of a shaded image together, the better one is tried again without its shading.
+    ``options`` are those of `register_linear`.
     """
-    shown_mm3, closed_share = _shown(moving)
-    heads: tuple[bool, ...] = (False, True) if closed_share < CLOSED_SHARE else (True, False)
-    if heads[0] and shown_mm3 > LARGEST_BRAIN_MM3:
-        heads = (True,)
-    found: dict[bool, tuple[float, Placed]] = {}
-    for head in heads:
-        used = fixed if head else _within(fixed, _on_grid(fixed_mask, fixed.grid) > 0.5)
-        warp = register_linear(used, moving, **options)
-        similarity = _brain_similarity(used, fixed_mask, moving, warp)
-        found[head] = similarity, Placed(used, moving, warp)
-        if (
-            similarity > SURE_SIMILARITY
-            and shows_head(fixed, fixed_mask, moving, warp.fixed_to_moving) is head
-        ):
-            return found[head][1]
-    best = len(found) == 1 or found[False][0] <= found[True][0] + LEAST_GAIN
-    similarity, placed = found[best]
+    similarity, placed = _by_likelier_extent(fixed, fixed_mask, moving, **options)
     if similarity > SURE_SIMILARITY or not is_shaded(moving):
         return placed
     even = without_shading(moving)
     warp = register_linear(placed.fixed, even, **options)
     gains = _brain_similarity(placed.fixed, fixed_mask, moving, warp) > similarity
     return Placed(placed.fixed, even, warp) if gains else placed
+
+
+def _by_likelier_extent(
+    fixed: Image, fixed_mask: Image, moving: Image, **options: Any
+) -> tuple[float, Placed]:
+    """The better of both registrations, and how well its brains correlate.
+
+    What the moving image's outline makes likelier is tried first, and the other one too unless the brains then lie on
+    each other and what is around them is bright or dark as it was taken for.
+    """
+
+    def tried(head: bool) -> tuple[float, Placed]:
+        used = fixed if head else _within(fixed, _on_grid(fixed_mask, fixed.grid) > 0.5)
+        warp = register_linear(used, moving, **options)
+        return _brain_similarity(used, fixed_mask, moving, warp), Placed(used, moving, warp)
+
+    shown_mm3, closed_share = _shown(moving)
+    if closed_share >= CLOSED_SHARE and shown_mm3 > LARGEST_BRAIN_MM3:
+        return tried(True)
+    found: dict[bool, tuple[float, Placed]] = {}
+    for head in (False, True) if closed_share < CLOSED_SHARE else (True, False):
+        similarity, placed = found[head] = tried(head)
+        if similarity > SURE_SIMILARITY and (
+            shows_head(fixed, fixed_mask, moving, placed.warp.fixed_to_moving) is head
+        ):
+            return found[head]
+    return found[found[False][0] <= found[True][0] + LEAST_GAIN]
 
 
 class OneHead(NamedTuple):
