@@ -10,12 +10,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from r2star.bids.units import EchoFile
 from r2star.errors import InputError, Notice
 
 Metadata = Mapping[Path, Mapping[str, Any]]
+_Told = TypeVar("_Told")
 
 #: One echo train has one value of each of these.
 _SHARED_KEYS = (
@@ -47,27 +48,32 @@ def check_shared(echoes: Sequence[EchoFile], metadata: Metadata, shown: Mapping[
     """Refuse echoes whose sidecars tell of different acquisitions, or of corrections that only some had."""
     for key in _SHARED_KEYS:
         values = [(metadata[echo.path][key], echo) for echo in echoes if key in metadata[echo.path]]
-        for value, echo in values:
-            if not _alike(value, values[0][0]):
-                raise InputError(
-                    "E215",
-                    f"{key} is {value!r}, but {values[0][0]!r} in echo {values[0][1].echo}",
-                    "echoes of one acquisition are needed",
-                    f"correct {key}, or tell acquisitions apart by acq-",
-                    path=shown[echo.path],
-                )
-    typed = [(set(image_type_words(metadata[echo.path])) & _CORRECTIONS, echo) for echo in echoes
-             if image_type_words(metadata[echo.path])]  # fmt: skip
-    for words, echo in typed:
-        if words != typed[0][0]:
-            told = ", ".join(sorted(words ^ typed[0][0]))
+        if other := _unlike_the_first(values):
+            value, echo = other
             raise InputError(
                 "E215",
-                f"ImageType tells {told} of this echo or of echo {typed[0][1].echo}, and not of both",
-                "echoes that were corrected alike are needed",
-                "export all echoes with the same corrections",
+                f"{key} is {value!r}, but {values[0][0]!r} in echo {values[0][1].echo}",
+                "echoes of one acquisition are needed",
+                f"correct {key}, or tell acquisitions apart by acq-",
                 path=shown[echo.path],
             )
+    typed = [(words, echo) for echo in echoes if (words := image_type_words(metadata[echo.path]))]
+    corrected = [(_CORRECTIONS.intersection(words), echo) for words, echo in typed]
+    if unlike := _unlike_the_first(corrected):
+        corrections, echo = unlike
+        told = ", ".join(sorted(corrections ^ corrected[0][0]))
+        raise InputError(
+            "E215",
+            f"ImageType tells {told} of this echo or of echo {corrected[0][1].echo}, and not of both",
+            "echoes that were corrected alike are needed",
+            "export all echoes with the same corrections",
+            path=shown[echo.path],
+        )
+
+
+def _unlike_the_first(told: Sequence[tuple[_Told, EchoFile]]) -> tuple[_Told, EchoFile] | None:
+    """The first of what echoes tell that is not what the first of them tells."""
+    return next((one for one in told if not _alike(one[0], told[0][0])), None)
 
 
 def _alike(first: object, second: object) -> bool:
@@ -89,12 +95,12 @@ def check_one_scale(echoes: Sequence[EchoFile], metadata: Metadata, shown: Mappi
         numbers = [float(one) for one in slopes if isinstance(one, int | float)]
         if told.get("UsePhilipsFloatNotDisplayScaling") in (0, False) and len(numbers) == 2:
             scales.append((numbers[0] * numbers[1], echo))
-    for scale, echo in scales:
-        if not _alike(scale, scales[0][0]):
-            other = f"{scales[0][0]:g} in echo {scales[0][1].echo}"
-            found = f"these are display values with a scale of {scale:g}, but {other}"
-            fix = "convert the series again with dcm2niix -p y, which writes Philips' floating point values"
-            raise InputError("E225", found, "one scale for all echoes is needed", fix, path=shown[echo.path])
+    if other := _unlike_the_first(scales):
+        scale, echo = other
+        first = f"{scales[0][0]:g} in echo {scales[0][1].echo}"
+        found = f"these are display values with a scale of {scale:g}, but {first}"
+        fix = "convert the series again with dcm2niix -p y, which writes Philips' floating point values"
+        raise InputError("E225", found, "one scale for all echoes is needed", fix, path=shown[echo.path])
 
 
 def check_series(
