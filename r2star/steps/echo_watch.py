@@ -19,16 +19,18 @@ N_SAMPLES = 20_000
 class EchoWatch:
     """Notices an echo without signal, and two echoes that are one image, over all slabs of an image."""
 
-    def __init__(self, n_echoes: int) -> None:
+    def __init__(self, n_echoes: int, *, keeps_samples: bool = False) -> None:
         self._dark = set(range(n_echoes))
         self._equal = set(combinations(range(n_echoes), 2))
+        self._keeps_samples = keeps_samples  # for `notices`
         self._samples: list[NDArray[np.float32]] = []
 
     def see(self, slab: NDArray[np.float32]) -> None:
         """Look at a slab (E, X, Y, n) of echoes."""
         step = max(1, round((slab[0].size / N_SAMPLES) ** (1 / 3)))
         sample = slab[:, ::step, ::step, ::step]
-        self._samples.append(sample.reshape(len(slab), -1).copy())
+        if self._keeps_samples:
+            self._samples.append(sample.reshape(len(slab), -1).copy())
         for echo in tuple(self._dark):
             if (sample[echo] > 0).any() or (slab[echo] > 0).any():
                 self._dark.discard(echo)

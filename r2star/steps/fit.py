@@ -98,7 +98,7 @@ def fit_maps(
             stack.enter_context(ImageWriter(out_dir / name, grid, dtype=kind))
             for name, (_, kind) in MAPS.items()
         ]
-        watch = EchoWatch(len(echo_times_s))
+        watch = EchoWatch(len(echo_times_s), keeps_samples=not checked)
         pool = stack.enter_context(ThreadPoolExecutor(max(1, n_threads)))
         pool.submit(METHODS[method].load)  # the compiler is slow to import: meanwhile the first slab is read
         spool = stack.enter_context(_spool(readers[0], out_dir)) if len(readers) == 1 else None
