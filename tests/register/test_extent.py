@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from round_head import BRAIN_MM, GRID, HEAD_MM, MASK, PLACES_MM, within
 from scipy.ndimage import gaussian_filter
 
 from r2star.images import Grid, Image
@@ -20,16 +21,6 @@ from r2star.register.extent import (
 )
 from r2star.register.measures import rigid_measures
 from r2star.register.transforms import Affine, Warp, map_points
-
-_AFFINE = np.diag([3.0, 3, 3, 1])
-_AFFINE[:3, 3] = -96
-GRID = Grid((65, 65, 65), _AFFINE)
-PLACES_MM = np.stack(np.meshgrid(*[np.linspace(-96, 96, 65)] * 3, indexing="ij"), -1)
-BRAIN_MM, HEAD_MM = np.array([64.0, 78, 58]), np.array([82.0, 94, 78])
-
-
-def within(half_axes_mm: np.ndarray, places_mm: np.ndarray = PLACES_MM) -> np.ndarray:
-    return np.asarray((places_mm / half_axes_mm) ** 2).sum(-1) < 1
 
 
 def t1w() -> Image:
@@ -52,7 +43,6 @@ def megre(motion: np.ndarray, scalp: float) -> Image:
     return Image(np.hypot(gaussian_filter(values, 0.4) + noise[0], noise[1]).astype(np.float32), GRID)
 
 
-MASK = Image(within(BRAIN_MM).astype(np.float32), GRID)
 STILL = [Affine(np.eye(4))]
 
 

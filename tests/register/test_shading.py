@@ -6,27 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from round_head import BRAIN_MM, GRID, HEAD_MM, MASK, PLACES_MM, within
 from scipy.ndimage import affine_transform, gaussian_filter
 
-from r2star.images import Grid, Image
+from r2star.images import Image
 from r2star.register import extent
 from r2star.register.extent import register_by_extent, register_rigid_by_extent
 from r2star.register.shading import is_shaded, without_shading
 from r2star.register.transforms import Affine, Warp, map_points
 
-_STEP_MM = 3.0
-_AFFINE = np.diag([_STEP_MM, _STEP_MM, _STEP_MM, 1])
-_AFFINE[:3, 3] = -96
-GRID = Grid((65, 65, 65), _AFFINE)
-PLACES_MM = np.stack(np.meshgrid(*[np.linspace(-96, 96, 65)] * 3, indexing="ij"), -1)
-
-
-def within(*half_axes_mm: float) -> np.ndarray:
-    return np.asarray((PLACES_MM / np.array(half_axes_mm)) ** 2).sum(-1) < 1
-
-
-HEAD, BRAIN, CORE = within(82, 94, 78), within(64, 78, 58), within(52, 66, 46)
-MASK = Image(BRAIN.astype(np.float32), GRID)
+HEAD, BRAIN, CORE = within(HEAD_MM), within(BRAIN_MM), within(BRAIN_MM - 12)
 
 
 def head(
@@ -40,7 +29,7 @@ def head(
     rng = np.random.default_rng(3)
     folds = gaussian_filter(rng.normal(size=GRID.shape), 1.5) > 0
     values = np.where(BRAIN, np.where(folds, grey, white), 0.0)
-    values[HEAD & ~within(73, 85, 69)] = 120
+    values[HEAD & ~within(HEAD_MM - 9)] = 120
     values = affine_transform(values, np.eye(3), shift, order=1, mode="nearest")
     values *= fold ** (PLACES_MM @ np.array(toward) / 180)
     noises = np.random.default_rng(int(grey)).normal(size=(2, *GRID.shape))
@@ -73,7 +62,7 @@ def test_shading_goes_and_tissue_stays(within_mm: float, least_contrast: float) 
 def test_air_stays_dark() -> None:
     """Divided by next to nothing, the noise of the air would be as bright as the head."""
     evened = np.asarray(without_shading(head(60, 100, 5.0)).data)
-    air = ~within(88, 100, 84)
+    air = ~within(HEAD_MM + 6)
     assert np.percentile(evened[air], 99.9) < 0.2 * np.median(evened[CORE])
 
 
@@ -86,7 +75,7 @@ def test_shaded_images_of_one_head_are_laid_on_each_other(tmp_path: Path) -> Non
     )
     found = register_rigid_by_extent(fixed, MASK, moving, work_dir=tmp_path, seed=1).warp
     points = PLACES_MM[CORE][::50]
-    away = map_points(found.fixed_to_moving, points) - points + _STEP_MM * np.array(shift)
+    away = map_points(found.fixed_to_moving, points) - points + 3.0 * np.array(shift)
     assert np.linalg.norm(away, axis=1).max() < 1.0
 
 
